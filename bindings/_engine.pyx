@@ -1,0 +1,313 @@
+# cython: language_level=3, binding=True, embedsignature=True
+"""The C engine (src_ext/dkcore.h) as Python objects. No logic: dkcore/center.py has it.
+
+One idiom, without exception: C returns a status, and `CHK` turns it into an exception of dkcore/errors.py.
+"""
+cimport numpy as cnp
+from dkcore cimport *
+from libc.string cimport memset
+
+import numpy as np
+
+from dkcore import errors
+
+cnp.import_array()
+
+CLASSES = {
+    DK_INVALID: ValueError,
+    DK_SYSTEM: OSError,
+    DK_NO_ROOM: errors.NoRoomError,
+    DK_EXISTS: FileExistsError,
+    DK_NOT_FOUND: errors.CenterNotFoundError,
+    DK_LAYOUT: errors.LayoutError,
+    DK_TIMEOUT: errors.StripeTimeoutError,
+    DK_FULL: errors.NoRoomError,
+    DK_NOT_FINITE: errors.NotFiniteError,
+}
+SLOT_STATES = ("free", "claimed", "done", "dead")
+
+
+cdef int CHK(dk_status status) except -1 with gil:
+    if status != DK_OK:
+        raise CLASSES[status](dk_error().decode())
+    return 0
+
+
+def instruction_sets():
+    """Names of the instruction sets that were built in and run on this processor, widest first."""
+    found, index = [], 0
+    while dk_isa_at(index) != NULL:
+        if dk_isa_runs(dk_isa_at(index)):
+            found.append(dk_isa_at(index).decode())
+        index += 1
+    return found
+
+
+def find_kernel(str rule, str dtype, str isa=None):
+    """Address of the built-in kernel, or 0. isa None: the widest that runs here."""
+    encoded = None if isa is None else isa.encode()
+    return <size_t>dk_kernel_find(rule.encode(), dtype.encode(), NULL if encoded is None else <const char *>encoded)
+
+
+def sweep(str name):
+    """Remove the segment of that name if no process holds it; True when it was removed."""
+    cdef bytes encoded = name.encode()
+    cdef const char *text = encoded
+    cdef int removed = 0
+    with nogil:
+        CHK(dk_segment_sweep(text, &removed))  # IN name, OUT removed
+    return bool(removed)
+
+
+cdef class Segment:
+    """A mapped center. Frees itself; the last process to let go removes the shared memory."""
+
+    cdef dk_center *handle
+    cdef object __weakref__
+
+    @staticmethod
+    def create(str name, cnp.ndarray initial, uint64_t stripe_length, uint32_t states, uint32_t slots, uint64_t digest, str note):
+        cdef Segment self = Segment.__new__(Segment)
+        cdef bytes name_bytes = name.encode(), note_bytes = note.encode()
+        cdef const char *name_text = name_bytes
+        cdef const char *note_text = note_bytes
+        cdef const void *data = cnp.PyArray_DATA(initial)
+        cdef dk_layout layout
+        memset(&layout, 0, sizeof(layout))
+        layout.length, layout.itemsize = cnp.PyArray_SIZE(initial), initial.itemsize
+        layout.stripe_length, layout.states, layout.slots, layout.digest = stripe_length, states, slots, digest
+        with nogil:
+            CHK(dk_center_create(name_text, &layout, data, note_text, &self.handle))  # OUT handle
+        return self
+
+    @staticmethod
+    def attach(str name, uint64_t length, uint32_t itemsize, uint64_t digest, double timeout):
+        cdef Segment self = Segment.__new__(Segment)
+        cdef bytes name_bytes = name.encode()
+        cdef const char *name_text = name_bytes
+        cdef dk_layout layout
+        memset(&layout, 0, sizeof(layout))
+        layout.length, layout.itemsize, layout.digest = length, itemsize, digest
+        with nogil:
+            CHK(dk_center_attach(name_text, &layout, timeout, &self.handle))  # OUT handle
+        return self
+
+    def close(self):
+        """Let go of the segment; does nothing the second time. No array of `vector` may be used afterwards."""
+        cdef dk_center *handle = self.handle
+        self.handle = NULL
+        if handle != NULL:
+            with nogil:
+                CHK(dk_center_close(handle))
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            dk_center_close(self.handle)
+
+    cdef dk_center *open(self) except NULL:
+        if self.handle == NULL:
+            raise ValueError("Expected an open center. Received: a closed one. Create or attach it again.")
+        return self.handle
+
+    def layout(self):
+        """length, itemsize, stripe_length, states, slots and digest, as a dict."""
+        cdef dk_layout layout
+        CHK(dk_center_layout(self.open(), &layout))  # OUT layout
+        return {"length": layout.length, "itemsize": layout.itemsize, "stripe_length": layout.stripe_length,
+                "states": layout.states, "slots": layout.slots, "digest": layout.digest,
+                "stripes": dk_center_stripes(self.handle), "note": dk_center_note(self.handle).decode()}
+
+    def snapshot(self, uint32_t vector, cnp.ndarray out, double timeout):
+        cdef dk_center *handle = self.open()
+        cdef void *data = cnp.PyArray_DATA(out)
+        with nogil:
+            CHK(dk_center_snapshot(handle, vector, data, timeout))  # OUT data
+
+    def restore(self, uint32_t vector, cnp.ndarray data, double timeout):
+        cdef dk_center *handle = self.open()
+        cdef const void *source = cnp.PyArray_DATA(data)
+        with nogil:
+            CHK(dk_center_restore(handle, vector, source, timeout))  # IN source
+
+    def versions(self):
+        cdef cnp.ndarray out = np.empty(dk_center_stripes(self.open()), np.uint64)
+        CHK(dk_center_versions(self.handle, <uint64_t *>cnp.PyArray_DATA(out)))  # OUT out
+        return out
+
+    def counts(self):
+        cdef dk_counts counts
+        CHK(dk_center_counts(self.open(), &counts))  # OUT counts
+        return {"live": counts.live, "deaths": counts.deaths, "recovered": counts.recovered}
+
+    def slot(self, uint32_t index):
+        cdef dk_slot_view view
+        CHK(dk_center_slot(self.open(), index, &view))  # OUT view
+        seen = {"slot": index, "state": SLOT_STATES[view.state], "pid": view.pid, "rank": view.rank, "started": view.started,
+                "heartbeat": view.heartbeat, "exchanges": view.exchanges, "steps": view.steps, "samples": view.samples,
+                "epoch": view.epoch, "total_samples": view.total_samples, "loss": view.loss,
+                "exchange_seconds": view.exchange_seconds, "staleness_sum": view.staleness_sum}
+        seen["histogram"] = np.array(<uint64_t[:DK_HISTOGRAM]>view.histogram)
+        return seen
+
+
+cdef class Slot:
+    """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
+
+    cdef dk_worker *handle
+    cdef readonly Segment segment
+
+    def __init__(self, Segment segment, int64_t rank):
+        self.segment = segment
+        cdef dk_center *center = segment.open()
+        with nogil:
+            CHK(dk_worker_claim(center, rank, &self.handle))  # OUT handle
+
+    def release(self):
+        """Give the slot back; does nothing the second time."""
+        cdef dk_worker *handle = self.handle
+        self.handle = NULL
+        if handle != NULL and self.segment.handle != NULL:
+            CHK(dk_worker_release(handle))
+
+    def __dealloc__(self):
+        if self.handle != NULL and self.segment is not None and self.segment.handle != NULL:
+            dk_worker_release(self.handle)
+
+    cdef dk_worker *open(self) except NULL:
+        if self.handle == NULL or self.segment.handle == NULL:
+            raise ValueError("Expected a live worker. Received: one that was released. Claim another with center.worker().")
+        return self.handle
+
+    @property
+    def index(self):
+        return dk_worker_slot(self.open())
+
+    def report(self, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss):
+        CHK(dk_worker_report(self.open(), steps, samples, epoch, total_samples, loss))
+
+
+cdef int64_t run_exchange(void *call, int64_t count, void **addresses, const uint64_t *lengths) noexcept nogil:
+    return dk_exchange(<dk_call *>call, count, addresses, lengths)
+
+
+cdef int64_t run_pull(void *call, int64_t count, void **addresses, const uint64_t *lengths) noexcept nogil:
+    return dk_pull(<dk_call *>call, count, addresses, lengths)
+
+
+cdef class Call:
+    """A prepared exchange (or, without a kernel, a pull) of one worker. Not for two threads at once."""
+
+    cdef dk_call call
+    cdef Slot slot
+    cdef cnp.ndarray previous
+    cdef object kernel  # keeps the code of a numba kernel alive
+    cdef readonly tuple names
+    cdef uint64_t length
+    cdef int typenum
+
+    def __init__(self, Slot slot, kernel, roles, names, *, typenum, bint check_finite, double timeout):
+        memset(&self.call, 0, sizeof(self.call))
+        self.slot, self.kernel, self.names = slot, kernel, tuple(names)
+        self.call.worker = slot.open()
+        self.call.kernel = <dk_kernel><size_t>(0 if kernel is None else kernel.address)
+        self.call.vectors = len(roles)
+        for index, role in enumerate(roles):
+            self.call.role[index] = role
+        self.call.staleness_at = names.index("staleness") if "staleness" in names else -1
+        self.call.workers_at = names.index("workers") if "workers" in names else -1
+        self.call.check_finite, self.call.timeout_s = check_finite, timeout
+        self.length, self.typenum = slot.segment.layout()["length"], typenum
+
+    cdef cnp.ndarray check(self, object array, str what):
+        if not isinstance(array, cnp.ndarray):
+            raise TypeError(errors.expected(f"{what} as a numpy array", type(array).__name__, "It is changed in place."))
+        cdef cnp.ndarray vector = array
+        if cnp.PyArray_TYPE(vector) != self.typenum or <uint64_t>cnp.PyArray_SIZE(vector) != self.length:
+            raise errors.LayoutError(errors.expected(f"{what} of {self.length} {np.dtype(self.typenum)}", f"{array.size} {array.dtype}",
+                                                     "It must fit the center."))
+        if not cnp.PyArray_CHKFLAGS(vector, cnp.NPY_ARRAY_CARRAY):
+            raise ValueError(errors.expected(f"{what} contiguous, aligned and writeable", str(array.flags), "It is changed in place."))
+        return vector
+
+    @property
+    def p(self):
+        """The previous: what the worker held after its last exchange; None when the rule does not name it."""
+        return self.previous
+
+    @p.setter
+    def p(self, array):
+        self.previous = None if array is None else self.check(array, "p")
+        self.call.previous = NULL if array is None else cnp.PyArray_DATA(self.previous)
+
+    def set(self, str name, double value):
+        """Set one scalar by name, for all runs to come."""
+        self.call.scalars[self.names.index(name)] = value
+
+    def set_previous(self, array):
+        """As p = array; None keeps what was there."""
+        if array is not None and array is not self.previous:
+            self.p = array
+
+    def set_all(self, dict scalars):
+        cdef int index = 0
+        for name in self.names:
+            self.call.scalars[index] = scalars[name]
+            index += 1
+
+    def flat(self, w):
+        """Run on one flat array (length of the center, its dtype), in place."""
+        cdef cnp.ndarray vector = self.check(w, "w")
+        cdef void *address = cnp.PyArray_DATA(vector)
+        if self.call.previous == address:
+            raise ValueError("Expected w and p in memory of their own. Received: the same array. Pass p=w.copy().")
+        self.slot.open()
+        with nogil:
+            if self.call.kernel != NULL:
+                dk_exchange(&self.call, 1, &address, &self.length)
+            else:
+                dk_pull(&self.call, 1, &address, &self.length)
+        self.check_status()
+
+    def segments(self, cnp.ndarray addresses, cnp.ndarray lengths):
+        """Run on native segments: addresses and lengths (elements), both uint64 and of one size, in the center's order."""
+        cdef size_t count = cnp.PyArray_SIZE(addresses)
+        if (cnp.PyArray_TYPE(addresses) != cnp.NPY_UINT64 or cnp.PyArray_TYPE(lengths) != cnp.NPY_UINT64
+                or <size_t>cnp.PyArray_SIZE(lengths) != count):
+            raise ValueError(errors.expected("two uint64 arrays of one size", f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}",
+                                             "One address and one length a segment."))
+        cdef void **places = <void **>cnp.PyArray_DATA(addresses)
+        cdef const uint64_t *sizes = <const uint64_t *>cnp.PyArray_DATA(lengths)
+        self.slot.open()
+        with nogil:
+            if self.call.kernel != NULL:
+                dk_exchange(&self.call, count, places, sizes)
+            else:
+                dk_pull(&self.call, count, places, sizes)
+        self.check_status()
+
+    def check_status(self):
+        """Raise the error of the last run, wherever it ran."""
+        if self.call.status != DK_OK:
+            error = CLASSES[self.call.status](self.call.message.decode())
+            error.element = self.call.bad_element
+            raise error
+
+    @property
+    def function(self):
+        """Address of ``int64_t f(void *call, int64_t n, void *const *addresses, const uint64_t *lengths)``."""
+        return <size_t>&run_exchange if self.call.kernel != NULL else <size_t>&run_pull
+
+    @property
+    def address(self):
+        """Address of the dk_call, the first argument of `function`."""
+        return <size_t>&self.call
+
+    @property
+    def staleness(self):
+        """Mean staleness over the stripes of the last run, in commits."""
+        return self.call.staleness
+
+    @property
+    def seconds(self):
+        """Duration of the last run."""
+        return self.call.seconds

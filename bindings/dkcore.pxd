@@ -1,0 +1,102 @@
+# src_ext/dkcore.h, for Cython.
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef extern from "dkcore.h" nogil:
+    enum: DK_HISTOGRAM
+    enum: DK_MAX_VECTORS
+    enum: DK_MAX_SCALARS
+    enum: DK_STATE
+
+    ctypedef enum dk_status:
+        DK_OK
+        DK_INVALID
+        DK_SYSTEM
+        DK_NO_ROOM
+        DK_EXISTS
+        DK_NOT_FOUND
+        DK_LAYOUT
+        DK_TIMEOUT
+        DK_FULL
+        DK_NOT_FINITE
+
+    const char *dk_error()
+
+    ctypedef void (*dk_kernel)(size_t n, void *const *vectors, const double *scalars)
+    dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *isa)
+    const char *dk_isa_at(size_t index)
+    int dk_isa_runs(const char *isa)
+    const char *dk_isa_best()
+
+    ctypedef struct dk_layout:
+        uint64_t length
+        uint64_t stripe_length
+        uint64_t digest
+        uint32_t itemsize
+        uint32_t states
+        uint32_t slots
+
+    ctypedef struct dk_center:
+        pass
+    ctypedef struct dk_worker:
+        pass
+
+    dk_status dk_center_create(const char *name, const dk_layout *layout, const void *initial, const char *note, dk_center **out)
+    dk_status dk_center_attach(const char *name, const dk_layout *expected, double timeout_s, dk_center **out)
+    dk_status dk_center_close(dk_center *center)
+    dk_status dk_center_layout(const dk_center *center, dk_layout *out)
+    const char *dk_center_note(const dk_center *center)
+    uint64_t dk_center_stripes(const dk_center *center)
+    void *dk_center_vector(dk_center *center, uint32_t index)
+    dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s)
+    dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s)
+    dk_status dk_center_versions(dk_center *center, uint64_t *out)
+
+    ctypedef struct dk_counts:
+        uint32_t live
+        uint32_t deaths
+        uint64_t recovered
+    dk_status dk_center_counts(dk_center *center, dk_counts *out)
+    dk_status dk_segment_sweep(const char *name, int *removed)
+
+    ctypedef struct dk_slot_view:
+        uint32_t state
+        int32_t pid
+        int64_t rank
+        double started
+        double heartbeat
+        uint64_t exchanges
+        uint64_t steps
+        uint64_t samples
+        uint64_t epoch
+        uint64_t total_samples
+        double loss
+        double exchange_seconds
+        double staleness_sum
+        uint64_t histogram[64]
+
+    dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out)
+    dk_status dk_worker_release(dk_worker *worker)
+    uint32_t dk_worker_slot(const dk_worker *worker)
+    dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples,
+                               double loss)
+    dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out)
+
+    ctypedef struct dk_call:
+        dk_worker *worker
+        dk_kernel kernel
+        void *previous
+        int32_t vectors
+        int32_t role[8]
+        int32_t staleness_at
+        int32_t workers_at
+        int32_t check_finite
+        dk_status status
+        double scalars[16]
+        double timeout_s
+        double staleness
+        double seconds
+        uint64_t bad_element
+        char message[512]
+
+    dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
+    dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)

@@ -1,0 +1,45 @@
+"""dkcore: asynchronous distributed training of Keras models through one center variable in shared memory.
+
+Importing it is light: no framework, no MPI and no compiler is loaded before something needs it.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "Center": "center",
+    "Exchange": "exchange",
+    "Job": "job",
+    "Replica": "replica",
+    "Rule": "rule",
+    "init": "nodes",
+    "rule": "rule",
+    "ADAG": "trainers",
+    "AEASGD": "trainers",
+    "AGN": "trainers",
+    "DOWNPOUR": "trainers",
+    "DynSGD": "trainers",
+    "EAMSGD": "trainers",
+    "Experimental": "trainers",
+    "SingleTrainer": "trainers",
+}
+MODULES = ("errors", "rules", "trainers")
+
+__all__ = [*HOMES, *MODULES]
+
+
+def __getattr__(name: str):
+    if name in HOMES:
+        # `rule` names a module too, and importing it puts the module in our namespace: the decorator wins.
+        value = getattr(importlib.import_module(f"dkcore.{HOMES[name]}"), name)
+    elif name in MODULES:
+        value = importlib.import_module(f"dkcore.{name}")
+    else:
+        raise AttributeError(f"module 'dkcore' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

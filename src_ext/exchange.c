@@ -1,0 +1,207 @@
+/* exchange.c: the hot path. One pass over the stripes; of each, under its lock: staleness, kernel, version. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+/* A place in the worker's segments. Stripes are walked in order, so a cursor only ever moves forward, or back to zero. */
+typedef struct cursor {
+    size_t segment;
+    uint64_t offset;
+} cursor;
+
+typedef struct segments {
+    size_t count;
+    void *const *addresses;
+    const uint64_t *lengths;
+} segments;
+
+typedef struct pass {
+    dk_call *call;
+    dk_center *center;
+    dk_worker *worker;
+    segments weights;
+    uint32_t item;
+} pass;
+
+static void advance(const segments *weights, cursor *at, uint64_t n) {
+    at->offset += n;
+    while (at->segment < weights->count && at->offset >= weights->lengths[at->segment]) {
+        at->offset -= weights->lengths[at->segment];
+        at->segment++;
+    }
+}
+
+/* The longest piece of [begin, end) that lies in one segment. */
+static uint64_t piece(const segments *weights, const cursor *at, uint64_t begin, uint64_t end) {
+    uint64_t left = weights->lengths[at->segment] - at->offset;
+    return left < end - begin ? left : end - begin;
+}
+
+static char *address(const segments *weights, const cursor *at, uint32_t item) {
+    return (char *)weights->addresses[at->segment] + at->offset * item;
+}
+
+static dk_status check_lengths(const dk_center *center, const segments *weights) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < weights->count; i++)
+        total += weights->lengths[i];
+    if (total != center->header->layout.length)
+        return dk_fail(DK_INVALID, "weights of %llu elements for a center of %llu", (unsigned long long)total,
+                       (unsigned long long)center->header->layout.length);
+    return DK_OK;
+}
+
+/* Elements that are checked, and then exchanged, at a time: small enough that the kernel finds them in the first cache. */
+enum { BLOCK = 2048 };
+
+static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+    dk_call *call = pass->call;
+    void *vectors[DK_MAX_VECTORS];
+    for (int v = 0; v < call->vectors; v++) {
+        int role = call->role[v];
+        if (role == DK_WORKER)
+            vectors[v] = weights;
+        else if (role == DK_PREVIOUS)
+            vectors[v] = (char *)call->previous + at * pass->item;
+        else
+            vectors[v] = dk_vector(pass->center, role == DK_CENTER ? 0 : (uint32_t)(role - DK_STATE + 1)) + at * pass->item;
+    }
+    call->kernel(n, vectors, call->scalars);
+    DK_FAULT(DK_POINT_HALF);
+}
+
+/* What is not finite never reaches the center: the blocks before it are exchanged, it and those after it are not. */
+static dk_status run_stripe(const pass *pass, cursor at, uint64_t begin, uint64_t end) {
+    dk_finite finite = pass->call->check_finite ? dk_finite_for(pass->item) : NULL;
+    for (uint64_t i = begin, n; i < end; i += n) {
+        char *weights = address(&pass->weights, &at, pass->item);
+        n = piece(&pass->weights, &at, i, end);
+        if (finite && n > BLOCK)
+            n = BLOCK;
+        if (finite && !finite(n, weights)) {
+            pass->call->bad_element = i;
+            return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's elements %llu to %llu", (unsigned long long)i,
+                           (unsigned long long)(i + n - 1));
+        }
+        run_block(pass, weights, i, n);
+        advance(&pass->weights, &at, n);
+    }
+    return DK_OK;
+}
+
+static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s) {
+    dk_call *call = pass->call;
+    dk_slot *slot = &pass->center->slots[pass->worker->slot];
+    dk_stripe *stripe = &pass->center->stripes[s];
+    uint64_t begin = dk_stripe_begin(pass->center, s), end = dk_stripe_end(pass->center, s);
+    DK_FAULT(DK_POINT_BEFORE);
+    DK_CHECK(dk_stripe_lock(pass->center, s, pass->worker->slot + 1, call->timeout_s));
+    DK_FAULT(DK_POINT_LOCKED);
+    uint64_t version = atomic_load_explicit(&stripe->version, memory_order_relaxed);
+    uint64_t staleness = version - pass->worker->seen[s];
+    if (call->staleness_at >= 0)
+        call->scalars[call->staleness_at] = (double)staleness;
+    dk_status status = run_stripe(pass, *at, begin, end);
+    DK_FAULT(DK_POINT_WRITTEN);
+    atomic_store_explicit(&stripe->version, version + 1, memory_order_relaxed);
+    DK_FAULT(DK_POINT_VERSION);
+    dk_stripe_unlock(pass->center, s);
+    DK_FAULT(DK_POINT_UNLOCKED);
+    pass->worker->seen[s] = version + 1;
+    _Atomic uint64_t *bin = &slot->histogram[staleness < DK_HISTOGRAM - 1 ? staleness : DK_HISTOGRAM - 1];
+    atomic_store_explicit(bin, atomic_load_explicit(bin, memory_order_relaxed) + 1, memory_order_relaxed);
+    call->staleness += (double)staleness;
+    return status;
+}
+
+static void add_to(_Atomic double *field, double by) {
+    atomic_store_explicit(field, atomic_load_explicit(field, memory_order_relaxed) + by, memory_order_relaxed);
+}
+
+static dk_status check_call(const dk_call *call, const dk_center *center) {
+    for (int v = 0; v < call->vectors; v++)
+        if (call->role[v] >= DK_STATE && (uint32_t)(call->role[v] - DK_STATE) >= center->header->layout.states)
+            return dk_fail(DK_INVALID, "the rule has more state vectors than center %s (%u)", center->name, center->header->layout.states);
+    return DK_OK;
+}
+
+static dk_status exchange_all(const pass *pass) {
+    dk_call *call = pass->call;
+    uint64_t stripes = pass->center->header->stripes;
+    DK_CHECK(check_call(call, pass->center));
+    DK_CHECK(check_lengths(pass->center, &pass->weights));
+    uint32_t live = atomic_load_explicit(&pass->center->header->live, memory_order_relaxed);
+    if (call->workers_at >= 0)
+        call->scalars[call->workers_at] = live > 1 ? live : 1;
+    /* Each worker starts at its own place, so that workers that start together do not queue at the first stripe. */
+    uint64_t first = live > 1 ? pass->worker->slot % live * stripes / live : 0;
+    cursor at = {0, 0};
+    advance(&pass->weights, &at, dk_stripe_begin(pass->center, first));
+    for (uint64_t k = 0, s = first; k < stripes; k++) {
+        DK_CHECK(exchange_stripe(pass, &at, s));
+        advance(&pass->weights, &at, dk_stripe_end(pass->center, s) - dk_stripe_begin(pass->center, s));
+        if (++s == stripes) {
+            s = 0;
+            at = (cursor){0, 0};
+            advance(&pass->weights, &at, 0); /* past empty segments */
+        }
+    }
+    call->staleness /= (double)stripes;
+    return DK_OK;
+}
+
+static dk_status finish(dk_call *call, dk_status status, double start) {
+    call->status = status;
+    call->seconds = dk_now(CLOCK_MONOTONIC) - start;
+    if (status != DK_OK)
+        snprintf(call->message, sizeof call->message, "%s", dk_error());
+    return status;
+}
+
+static pass pass_of(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
+    dk_center *center = call->worker->center;
+    return (pass){call, center, call->worker, {count, addresses, lengths}, center->header->layout.itemsize};
+}
+
+dk_status dk_exchange(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
+    pass pass = pass_of(call, count, addresses, lengths);
+    dk_slot *slot = &pass.center->slots[pass.worker->slot];
+    double start = dk_now(CLOCK_MONOTONIC);
+    call->staleness = 0;
+    if (finish(call, exchange_all(&pass), start) == DK_OK) {
+        atomic_store_explicit(&slot->exchanges, atomic_load_explicit(&slot->exchanges, memory_order_relaxed) + 1, memory_order_relaxed);
+        add_to(&slot->exchange_seconds, call->seconds);
+        add_to(&slot->staleness_sum, call->staleness);
+    }
+    return call->status;
+}
+
+static dk_status pull_all(const pass *pass) {
+    DK_CHECK(check_lengths(pass->center, &pass->weights));
+    cursor at = {0, 0};
+    advance(&pass->weights, &at, 0);
+    for (uint64_t s = 0; s < pass->center->header->stripes; s++) {
+        uint64_t end = dk_stripe_end(pass->center, s);
+        DK_CHECK(dk_stripe_lock(pass->center, s, pass->worker->slot + 1, pass->call->timeout_s));
+        for (uint64_t i = dk_stripe_begin(pass->center, s), n; i < end; i += n) {
+            const char *from = dk_vector(pass->center, 0) + i * pass->item;
+            n = piece(&pass->weights, &at, i, end);
+            memcpy(address(&pass->weights, &at, pass->item), from, n * pass->item);
+            if (pass->call->previous)
+                memcpy((char *)pass->call->previous + i * pass->item, from, n * pass->item);
+            advance(&pass->weights, &at, n);
+        }
+        pass->worker->seen[s] = atomic_load_explicit(&pass->center->stripes[s].version, memory_order_relaxed);
+        dk_stripe_unlock(pass->center, s);
+    }
+    return DK_OK;
+}
+
+dk_status dk_pull(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
+    pass pass = pass_of(call, count, addresses, lengths);
+    double start = dk_now(CLOCK_MONOTONIC);
+    return finish(call, pull_all(&pass), start);
+}

@@ -1,0 +1,70 @@
+/* stripe.c: the lock of a stripe. glibc and the kernel solve the dead owner (PTHREAD_MUTEX_ROBUST); we only count it. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+/* A stripe is held for some microseconds. Asking again that long is cheaper than two switches to the kernel; beyond it
+ * we sleep, because the holder may have lost its core. */
+enum { PATIENCE = 400 };
+
+static void breathe(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+dk_status dk_stripe_init(dk_stripe *stripe) {
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    int error = pthread_mutex_init(&stripe->lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    return error ? dk_fail(DK_SYSTEM, "pthread_mutex_init: %s", strerror(error)) : DK_OK;
+}
+
+static int lock_slowly(pthread_mutex_t *lock, double timeout_s) {
+    for (int i = 0; i < PATIENCE; i++) {
+        int error = pthread_mutex_trylock(lock);
+        if (error != EBUSY)
+            return error;
+        breathe();
+    }
+    double deadline = dk_now(CLOCK_MONOTONIC) + timeout_s;
+    struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(fmod(deadline, 1.0) * 1e9)};
+    return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+}
+
+dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, double timeout_s) {
+    dk_stripe *stripe = &center->stripes[index];
+    int error = pthread_mutex_trylock(&stripe->lock);
+    if (error == EBUSY)
+        error = lock_slowly(&stripe->lock, timeout_s);
+    if (error == ETIMEDOUT) {
+        uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed);
+        int pid = by ? (int)atomic_load(&center->slots[by - 1].pid) : 0;
+        return dk_fail(DK_TIMEOUT, "stripe %llu of center %s was locked for %g s, last by the worker in slot %d (pid %d)",
+                       (unsigned long long)index, center->name, timeout_s, (int)by - 1, pid);
+    }
+    if (error == EOWNERDEAD) {
+        /* Each element is the old one or the new one, for a store of a float is not torn: the stripe is usable. The
+         * update that was begun counts as a version, since part of it is in the center. */
+        pthread_mutex_consistent(&stripe->lock);
+        atomic_fetch_add(&center->header->recovered, 1);
+        atomic_fetch_add_explicit(&stripe->version, 1, memory_order_relaxed);
+        dk_slots_bury(center);
+    } else if (error) {
+        return dk_fail(DK_SYSTEM, "pthread_mutex_lock of stripe %llu: %s", (unsigned long long)index, strerror(error));
+    }
+    atomic_store_explicit(&stripe->holder, holder, memory_order_relaxed);
+    return DK_OK;
+}
+
+void dk_stripe_unlock(dk_center *center, uint64_t index) { pthread_mutex_unlock(&center->stripes[index].lock); }
