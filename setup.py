@@ -27,14 +27,16 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", str(build), "--parallel"], check=True)
         subprocess.run(["cmake", "--install", str(build), "--prefix", str(target)], check=True)
         if importlib.util.find_spec("tensorflow"):
-            self.build_tensorflow_op(target)
+            package = HERE / "dkcore" if self.editable_mode or self.inplace else Path(self.build_lib).resolve() / "dkcore"
+            self.build_tensorflow_op(package)
 
     def build_tensorflow_op(self, package):
+        sys.path.insert(0, str(HERE))
         from dkcore import tensorflow_op
 
         try:
             tensorflow_op.build(package / "_tensorflow_op")
-        except Exception as error:  # the package works without it, and says how to build it later
+        except ImportError as error:  # MissingError: the package works without the op, and says how to build it later
             print(f"warning: the TensorFlow op was not built: {error}", file=sys.stderr)
 
 

@@ -93,7 +93,7 @@ cdef class Segment:
         return self
 
     def close(self):
-        """Let go of the segment; does nothing the second time. No array of `vector` may be used afterwards."""
+        """Let go of the segment; does nothing the second time. No `address` may be used afterwards."""
         cdef dk_center *handle = self.handle
         self.handle = NULL
         if handle != NULL:
@@ -128,6 +128,10 @@ cdef class Segment:
         cdef const void *source = cnp.PyArray_DATA(data)
         with nogil:
             CHK(dk_center_restore(handle, vector, source, timeout))  # IN source
+
+    def address(self, uint32_t vector):
+        """Where a vector begins in this process (0: the center, 1...: states), until close. Unlocked: to look, not to touch."""
+        return <size_t>dk_center_vector(self.open(), vector)
 
     def versions(self):
         cdef cnp.ndarray out = np.empty(dk_center_stripes(self.open()), np.uint64)
@@ -249,9 +253,11 @@ cdef class Call:
             self.p = array
 
     def set_all(self, dict scalars):
+        """Set those scalars that are given; the others keep their values."""
         cdef int index = 0
         for name in self.names:
-            self.call.scalars[index] = scalars[name]
+            if name in scalars:
+                self.call.scalars[index] = scalars[name]
             index += 1
 
     def flat(self, w):

@@ -10,7 +10,7 @@ import numpy as np
 from dkcore.engine import engine
 from dkcore.errors import LayoutError, RuleError, expected
 from dkcore.kernels import Kernel, compile_kernel
-from dkcore.rule import Rule
+from dkcore.rule import ENGINE_SCALARS, Rule
 
 if TYPE_CHECKING:
     from dkcore._engine import Call
@@ -19,6 +19,7 @@ __all__ = ["Center", "Worker"]
 
 PREFIX = "dkcore-"
 SHARED_MEMORY = "/dev/shm"
+COUNTED = ("staleness", "workers")  # by the engine itself; the third of ENGINE_SCALARS, window, by who calls it
 ROLES = {"c": 0, "w": 1, "p": 2}
 
 
@@ -47,8 +48,9 @@ class Center:
         self.stripe_length: int = layout["stripe_length"]
         self.slots_count: int = layout["slots"]
         self.note: str = layout["note"]
+        self.digest: int = layout["digest"]
         self.own_worker: Worker | None = None
-        self.calls: dict[Rule, Call] = {}
+        self.calls: dict[Rule, tuple[Call, set[str]]] = {}
 
     @classmethod
     def create(cls, array, *, name: str | None = None, slots: int = 64, states: int = 0, stripe_bytes: int = 131072,
@@ -98,13 +100,16 @@ class Center:
         w, p: contiguous arrays of the center's size and dtype; p only for rules that name it. scalars: the rule's, but
         ``staleness`` and ``workers``, which the engine fills in. Prepare a `Worker.call` to save the checks.
         """
-        call = self.calls.get(rule)
-        if call is None:
-            if self.own_worker is None:
-                self.own_worker = self.worker()
-            call = self.calls[rule] = self.own_worker.prepare(rule)
-        if scalars or call.names:
-            call.set_all(engine_scalars(rule, scalars))
+        call, names = self.calls.get(rule, (None, None))
+        if names != scalars.keys():  # checked in full when other scalars are given than the last time
+            filled = rule.fill(scalars, COUNTED)
+            if call is None:
+                self.own_worker = self.own_worker or self.worker()
+                call = self.own_worker.prepare(rule)
+            call.set_all(filled)
+            self.calls[rule] = call, set(scalars)
+        else:
+            call.set_all(scalars)
         if ("p" in rule.vectors) != (p is not None):
             what = "p" if "p" in rule.vectors else "no p"
             raise RuleError(expected(f"{what} for rule {rule.name!r}", "none" if p is None else "one", f"It has the vectors {rule.vectors}."))
@@ -118,6 +123,12 @@ class Center:
         self.check(out)
         self.segment.snapshot(state, out, timeout)
         return out
+
+    def copy_to(self, model) -> None:
+        """Give a Keras model the weights of the center: what to evaluate and to save when all workers are done."""
+        from dkcore.replica import Replica
+
+        Replica(model).write(self.snapshot())
 
     def restore(self, array: np.ndarray, *, state: int = 0, timeout: float = 60.0) -> None:
         """Overwrite the center (or a state) stripe by stripe, as after a restart."""
@@ -143,6 +154,10 @@ class Center:
         """What every slot that was ever claimed shows: pid, rank, state, exchanges, steps, samples, loss, staleness ..."""
         views = (self.segment.slot(index) for index in range(self.slots_count))
         return [view for view in views if view["state"] != "free"]
+
+    def slot(self, worker: "Worker") -> dict:
+        """What the slot of one worker shows."""
+        return self.segment.slot(worker.slot.index)
 
     def close(self) -> None:
         """Release this process' own worker and let go of the shared memory."""
@@ -177,9 +192,7 @@ class Worker:
         to wait for one stripe. scalars: hyper-parameters; ``window`` may be set later by ``call.set("window", 12)``.
         """
         call = self.prepare(rule, check_finite=check_finite, kernel=kernel, timeout=timeout)
-        if "window" in rule.scalars:
-            scalars = {"window": 1, **scalars}
-        call.set_all(engine_scalars(rule, scalars))
+        call.set_all(rule.fill(scalars, ENGINE_SCALARS))
         if "p" in rule.vectors:
             call.p = np.zeros(self.center.size, self.center.dtype) if p is None else p
         return call
@@ -215,14 +228,6 @@ class Worker:
 
     def __exit__(self, *error) -> None:
         self.release()
-
-
-def engine_scalars(rule: Rule, scalars: dict[str, float]) -> dict[str, float]:
-    """All scalars of a rule; those that the engine counts itself get a place holder."""
-    if scalars.keys() == set(rule.scalars):  # the common case, worth a microsecond
-        return scalars
-    counted = {name: 1.0 for name in ("staleness", "workers") if name in rule.scalars}
-    return rule.fill({**counted, **scalars})
 
 
 def full_name(name: str) -> str:

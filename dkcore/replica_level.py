@@ -43,9 +43,12 @@ class Level:
 
     def write(self, flat: np.ndarray) -> None:
         """Copy a flat array of ``size`` elements into the weights."""
-        ends = np.cumsum(self.lengths, dtype=np.intp)
-        for variable, piece in zip(self.variables, np.split(flat, ends[:-1]), strict=True):
+        for variable, piece in zip(self.variables, self.split(flat), strict=True):
             self.assign(variable, piece.reshape(tuple(variable.shape)))
+
+    def split(self, flat: np.ndarray) -> list[np.ndarray]:
+        """A flat array of ``size`` elements as one flat view for each variable."""
+        return np.split(flat, np.cumsum(self.lengths, dtype=np.intp)[:-1])
 
     def run(self, call: Any) -> None:
         """Run a prepared call on the weights.

@@ -42,14 +42,14 @@ class TensorflowOp(TensorflowAssign):
     def __init__(self, model: Any, variables: list) -> None:
         super().__init__(model, variables)
         self._op = tensorflow_op.load()
-        self._handles = handles_on_cpu(variables)
+        self._handles = tensorflow.stack(handles_on_cpu(variables))
         self._dtype = variables[0].value.dtype
 
     def run(self, call: Any) -> None:
         target = np.array([call.function, call.address], np.int64)
         # int() waits for the status: under asynchronous eager execution the call may not be over before.
         int(self._op(handles=self._handles, target=target, T=self._dtype))
-        call.check()
+        call.check_status()
 
 
 class TensorflowAlias(TensorflowAssign):

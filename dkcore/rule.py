@@ -16,7 +16,7 @@ E. A trace is plain data. A rule born in a notebook travels to its ranks as JSON
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,14 +169,19 @@ class Rule:
         """Names of the vectors that live beside the center."""
         return tuple(name for name in self.vectors if name not in ("c", "w", "p"))
 
-    def fill(self, scalars: dict[str, float]) -> dict[str, float]:
-        """Every scalar of the rule as a float: those given, else defaults. RuleError for a missing or unknown one."""
-        unknown = set(scalars) - set(self.scalars)
-        missing = [name for name in self.scalars if name not in scalars and name not in self.defaults]
+    def fill(self, scalars: dict[str, float], counted: Collection[str] = ()) -> dict[str, float]:
+        """Every scalar of the rule as a float: the given one, else its default, else 1 if it is ``counted`` by the engine.
+
+        RuleError when one is missing or unknown.
+        """
+        defaults = dict.fromkeys(counted, 1.0) | self.defaults
+        unknown = sorted(set(scalars) - set(self.scalars))
+        missing = [name for name in self.scalars if name not in scalars and name not in defaults]
         if unknown or missing:
-            what = f"the scalars {', '.join(self.scalars) or '(none)'} of rule {self.name!r}"
-            raise RuleError(expected(what, ", ".join(sorted(scalars)) or "none", f"Missing: {missing}, unknown: {sorted(unknown)}."))
-        return {name: float(scalars.get(name, self.defaults.get(name))) for name in self.scalars}
+            what = f"the scalars ({', '.join(self.scalars)}) of rule {self.name!r}"
+            advice = f"Missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
+            raise RuleError(expected(what, f"({', '.join(scalars)})", advice))
+        return {name: float(scalars[name] if name in scalars else defaults[name]) for name in self.scalars}
 
     def __call__(self, *vectors: np.ndarray, **scalars: float) -> tuple[np.ndarray, ...]:
         if len(vectors) != len(self.vectors):

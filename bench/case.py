@@ -1,0 +1,26 @@
+"""A case: one measurement, the keys of the figures that it gives, and its settings."""
+
+from fnmatch import fnmatchcase
+from types import SimpleNamespace
+
+__all__ = ["Case"]
+
+
+class Case(SimpleNamespace):
+    """``Case("exchange_us/1000", size=1000)`` has ``keys`` and ``size``."""
+
+    def __init__(self, *keys: str, **settings) -> None:
+        super().__init__(keys=keys, **settings)
+
+    @property
+    def question(self) -> str:
+        """The first part of the first key."""
+        return self.keys[0].split("/")[0]
+
+    def matches(self, pattern: str) -> bool:
+        """Does one of the keys contain the pattern? ``*`` stands for anything.
+
+        >>> Case("exchange_us/1000").matches("exchange_us"), Case("numba_vs_c/adag").matches("numba*/adag")
+        (True, True)
+        """
+        return any(fnmatchcase(key, f"*{pattern}*") for key in self.keys)

@@ -1,0 +1,80 @@
+"""How pytest runs the suite: options, cases, the fixture ``turns``, and the report at the end."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.clock import Clock
+from bench.report import Report
+from bench.turns import Turns
+
+CLOCK = Clock()
+REPORT = pytest.StashKey[Report]()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("dkcore")
+    group.addoption("--quick", action="store_true", help="fewer cases and rounds")
+    group.addoption("--only", metavar="PATTERN", help="only cases with a figure whose key matches")
+    group.addoption("--json", metavar="FILE", type=Path, help="write the figures as flat keys")
+
+
+def pytest_configure(config):
+    config.stash[REPORT] = Report()
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        cases = metafunc.module.cases(metafunc.config.getoption("quick"))
+        marks = [[pytest.mark.figures(*case.keys), pytest.mark.benchmark(timer=CLOCK, group=case.question)] for case in cases]
+        metafunc.parametrize("case", [pytest.param(case, id=case.keys[0], marks=m) for case, m in zip(cases, marks, strict=True)])
+
+
+def pytest_collection_modifyitems(config, items):
+    pattern = config.getoption("only")
+    if pattern:
+        wanted = {True: [], False: []}
+        for item in items:
+            wanted[item.callspec.params["case"].matches(pattern)].append(item)
+        config.hook.pytest_deselected(items=wanted[False])
+        items[:] = wanted[True]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A case that fails, is skipped, or gives less than it promised leaves its keys in the report, with the reason."""
+    result = yield
+    report, keys = item.config.stash[REPORT], item.get_closest_marker("figures").args
+    missing = [key for key in keys if key not in report.figures]
+    if result.skipped:
+        report.absent |= dict.fromkeys(missing, str(result.longrepr[2]).removeprefix("Skipped: "))
+    elif result.failed:
+        report.failed |= dict.fromkeys(missing, call.excinfo.exconly().splitlines()[0])
+    elif call.when == "call" and missing:
+        result.outcome, result.longrepr = "failed", f"no figure for {', '.join(missing)}"
+        report.failed |= dict.fromkeys(missing, "the case ended without it")
+    return result
+
+
+def pytest_terminal_summary(config):
+    report = config.stash[REPORT]
+    if report.figures or report.absent or report.failed:
+        report.print()
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("json")
+    if path:
+        session.config.stash[REPORT].write(path)
+
+
+@pytest.fixture(scope="session")
+def quick(request) -> bool:
+    """Fewer rounds?"""
+    return request.config.getoption("quick")
+
+
+@pytest.fixture
+def turns(benchmark, request) -> Turns:
+    """Runs the sides of this case in turn."""
+    return Turns(benchmark, CLOCK, request.config.stash[REPORT])

@@ -1,0 +1,74 @@
+"""A figure: one number that answers a question, with its spread and its goal."""
+
+import math
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+__all__ = ["GOALS", "Figure", "Goal"]
+
+NOISY = 0.2  # a spread beyond it is said to be noise
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure should be: ``at_least`` or ``at_most`` a number."""
+
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+    def met(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most
+
+    def __str__(self) -> str:
+        return f">= {self.at_least:g}" if math.isfinite(self.at_least) else f"<= {self.at_most:g}"
+
+
+GOALS = {
+    "exchange_vs_unlocked/*": Goal(at_least=0.9),
+    "exchange_vs_triad/*": Goal(at_least=0.9),
+    "numba_vs_c/*": Goal(at_least=0.8),
+    "exchange_us/1000*": Goal(at_most=3),
+    "replica_vs_flat/tensorflow/*": Goal(at_most=1.3),
+    "replica_us/tensorflow/200variables": Goal(at_most=1000),
+    "vs_dist_keras/4798010/2workers": Goal(at_least=25),
+    "vs_dist_keras/1000000/2workers": Goal(at_least=40),
+    "exchange_share/demo": Goal(at_most=0.015),
+    "throughput_vs_no_exchange/demo": Goal(at_least=0.97),
+    "throughput_vs_plain_fit/tensorflow": Goal(at_least=1.5),
+    "memory/bytes_per_parameter_per_worker": Goal(at_most=4.2),
+    "memory/bytes_per_parameter_per_node": Goal(at_most=4.2),
+    "import_s/dkcore": Goal(at_most=0.3),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of some rounds.
+
+    key: parts joined by slashes, the question first. spread: the quartiles' distance over the median. unit: empty for a
+    ratio. note: what a reader should know, such as the level of a replica.
+    """
+
+    key: str
+    value: float
+    spread: float = 0.0
+    unit: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, key: str, rounds, unit: str = "", note: str = "") -> "Figure":
+        """The figure of one value a round."""
+        low, middle, high = np.percentile(np.asarray(rounds, float), [25, 50, 75])
+        return cls(key, float(middle), float((high - low) / abs(middle)) if middle else 0.0, unit, note)
+
+    @property
+    def goal(self) -> Goal | None:
+        return next((goal for pattern, goal in GOALS.items() if fnmatchcase(self.key, pattern)), None)
+
+    @property
+    def verdict(self) -> str:
+        """``pass``, ``miss`` or nothing, and ``noisy`` where the rounds disagree."""
+        words = [] if self.goal is None else ["pass" if self.goal.met(self.value) else "miss"]
+        return " ".join([*words, *(["noisy"] if self.spread > NOISY else [])])

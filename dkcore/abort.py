@@ -1,0 +1,86 @@
+"""The hard end of a job: what all ranks do when one of them failed, and nothing would ever answer the others."""
+
+import faulthandler
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from dkcore.watch import Terminated
+
+__all__ = ["abort", "abort_on_uncaught", "at_abort", "exit_code", "mpi_segments", "own_frames", "unlink_segments"]
+
+SHARED_MEMORY = "/dev/shm"
+MPI_SEGMENTS = ("mpich_shm_", "sm_segment.", "vader_segment.")  # what MPICH and Open MPI name theirs
+RUNNERS = ("<frozen runpy>", "mpi4py/__main__.py", "mpi4py/run.py", "dkcore/worker.py")
+STUCK = 3.0  # seconds after which an MPI_Abort that does not come through is helped
+
+functions: list[Callable[[], None]] = []
+
+
+def at_abort(function: Callable[[], None]) -> None:
+    """Have ``function()`` called before this process tears its job down; for what would outlive it."""
+    functions.append(function)
+
+
+def abort(code: int, reason: str = "") -> None:
+    """End the whole job at once with a non-zero exit ``code``; nothing that MPI put in shared memory stays."""
+    if reason:
+        print(f"dkcore: {reason}", file=sys.stderr)
+    for function in [*functions, unlink_segments]:
+        try:
+            function()
+        except Exception:  # told, not raised: the job must end, and the other functions must run
+            traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    faulthandler.dump_traceback_later(STUCK, exit=True)
+    sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+
+
+def abort_on_uncaught() -> Callable[[], None]:
+    """From now on an uncaught exception ends the job, after its traceback; the function that undoes this."""
+    pid, before = os.getpid(), sys.excepthook
+
+    def excepthook(kind, error, trace):
+        trace = own_frames(trace)
+        before(kind, error.with_traceback(trace), trace)
+        if os.getpid() == pid:  # a forked child is no rank
+            abort(exit_code(error))
+
+    def undo():
+        if sys.excepthook is excepthook:
+            sys.excepthook = before
+
+    sys.excepthook = excepthook
+    return undo
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process that ends by this exception would return to its shell."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + (15 if isinstance(error, Terminated) else 2)
+    return 1
+
+
+def own_frames(trace):
+    """A traceback without the frames that started the script or job."""
+    while trace.tb_next is not None and trace.tb_frame.f_code.co_filename.endswith(RUNNERS):
+        trace = trace.tb_next
+    return trace
+
+
+def mpi_segments(prefixes: tuple[str, ...] = MPI_SEGMENTS) -> list[str]:
+    """Names in /dev/shm of what MPI shares between this rank and the others; an abnormal end would leave it there."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    mapped = {Path(line.split(maxsplit=5)[-1]).name for line in lines if SHARED_MEMORY in line}
+    return sorted(name for name in mapped if name.startswith(prefixes) and not name.endswith("(deleted)"))
+
+
+def unlink_segments(prefixes: tuple[str, ...] = MPI_SEGMENTS) -> None:
+    """Take the names of MPI's segments away; who has mapped them keeps them."""
+    for name in mpi_segments(prefixes):
+        Path(SHARED_MEMORY, name).unlink(missing_ok=True)

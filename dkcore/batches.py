@@ -1,0 +1,115 @@
+"""How the samples of a shard reach Keras' ``fit``, in the way that measured fastest on each backend.
+
+TensorFlow: a ``tf.data.Dataset`` that gathers rows natively out of the mapped file. Its autotuner is off, for it makes
+``fit`` idle a second at the end of each epoch, and so are its graph optimizations, which would read the whole file first.
+JAX and torch: a ``keras.utils.PyDataset`` that gathers with numpy, as fast there as Keras' own path for arrays in memory.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import tree
+
+if TYPE_CHECKING:
+    from dkcore.data import Shard
+
+__all__ = ["Batches", "tensorflow_dataset"]
+
+ALIGNMENT = 64  # bytes; TensorFlow aborts the process on foreign memory at other addresses
+
+
+class Gather:
+    """Takes rows of one array, as a new array of the dtype that Keras shall see."""
+
+    def __init__(self, array: np.ndarray, scale: float | None):
+        self.array = array
+        self.dtype = np.dtype(keras.config.floatx()) if scale is not None or array.dtype.kind == "f" else array.dtype
+        self.factor = None if scale is None else self.dtype.type(scale)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        # Always a new array: JAX computes asynchronously, and may use the memory as it is.
+        batch = self.array[rows].astype(self.dtype, copy=False)
+        if self.factor is not None:
+            batch *= self.factor
+        return batch
+
+
+def gathers(shard: "Shard", scale: float | None) -> tuple:
+    """The structure of a batch, with a `Gather` at each leaf; only x is scaled."""
+    x, *rest = shard.arrays
+    return (tree.map_structure(lambda leaf: Gather(leaf, scale), x), *tree.map_structure(lambda leaf: Gather(leaf, None), rest))
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches of a shard for JAX and torch."""
+
+    def __init__(self, shard: "Shard", batch_size: int, shuffle: bool, seed: int, scale: float | None):
+        super().__init__()
+        self.shard, self.batch_size, self.shuffle, self.seed = shard, batch_size, shuffle, seed
+        self.gathers = gathers(shard, scale)
+        self.epoch = 0
+        self.rows = self.order()
+
+    def order(self) -> np.ndarray:
+        return self.shard.rows(self.epoch, shuffle=self.shuffle, seed=self.seed)
+
+    def __len__(self) -> int:
+        return self.shard.steps(self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple:
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        return tree.map_structure(lambda gather: gather(rows), self.gathers)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self.rows = self.order()
+
+
+def tensorflow_dataset(shard: "Shard", batch_size: int, shuffle: bool, seed: int, scale: float | None) -> Any:
+    """The batches of a shard for TensorFlow."""
+    import tensorflow as tf
+
+    # Keras' own path makes tuples of lists too: tf.data takes a list for a tensor.
+    takes = tree.map_structure(native_gather, tree.lists_to_tuples(gathers(shard, scale)))
+    epochs = itertools.count()
+    steps = shard.steps(batch_size)
+
+    def order() -> np.ndarray:
+        return shard.rows(next(epochs), shuffle=shuffle, seed=seed)
+
+    def epoch(_: Any) -> Any:
+        rows = tf.numpy_function(order, [], tf.int64)
+
+        def batch(step: Any) -> tuple:
+            chosen = rows[step * batch_size : (step + 1) * batch_size]
+            return tree.map_structure(lambda take: take(chosen), takes)
+
+        return tf.data.Dataset.range(steps).map(batch)
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    dataset = tf.data.Dataset.range(1).flat_map(epoch)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).with_options(options)
+
+
+def native_gather(gather: Gather) -> Callable[[Any], Any]:
+    """The same in TensorFlow's graph. Memory that it cannot use in place is gathered by numpy: a step takes 0.2 ms longer."""
+    import tensorflow as tf
+
+    array, dtype = gather.array, tf.as_dtype(gather.dtype)
+    usable = array.flags.writeable and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+    tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__()) if usable else None
+
+    def take(rows: Any) -> Any:
+        if tensor is None:
+            batch = tf.numpy_function(gather, [rows], dtype)
+        else:
+            batch = tf.cast(tf.gather(tensor, rows), dtype)
+            batch = batch if gather.factor is None else batch * gather.factor
+        return tf.ensure_shape(batch, [None, *array.shape[1:]])
+
+    return take

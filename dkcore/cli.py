@@ -1,0 +1,144 @@
+"""The command line: ``dkcore train | run | rules | doctor | clean``."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import dkcore
+from dkcore.errors import DkcoreError
+from dkcore.rules import REGISTRY
+
+__all__ = ["main"]
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class Group(click.Group):
+    """Errors that dkcore raises on purpose are messages, not tracebacks."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except (DkcoreError, ValueError, OSError) as error:
+            if os.environ.get("DKCORE_TRACEBACK"):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(dkcore.__version__, prog_name="dkcore")
+def main() -> None:
+    """Asynchronous distributed training of Keras models through one center variable in shared memory."""
+
+
+@main.command()
+@click.option("--model", required=True, help="FILE.py:FUNCTION that returns a Keras model, or FILE.keras.")
+@click.option("--data", required=True, help="mnist, or FILE.npz with x_train, y_train and, to evaluate, x_test, y_test.")
+@click.option("--trainer", default="ADAG", show_default=True, help="ADAG, AEASGD, DOWNPOUR, DynSGD, EAMSGD, Experimental or SingleTrainer, in any case, or the name of a rule.")
+@click.option("--workers", type=int, help="Ranks to start. [default: 2, SingleTrainer 1]")
+@click.option("--window", type=int, help="Optimizer steps between exchanges; the trainer's own by default.")
+@click.option("--epochs", default=1, show_default=True, help="Passes over the data, shared by all workers.")
+@click.option("--batch-size", default=32, show_default=True, help="Samples in a step of one worker.")
+@click.option("--optimizer", default=None, help="Name of a Keras optimizer. [default: the compiled model's, else adam]")
+@click.option("--learning-rate", type=float, help="Of the optimizer.")
+@click.option("--loss", default=None, help="Name of a Keras loss. [default: the compiled model's, else by the labels]")
+@click.option("--metric", "metrics", multiple=True, default=["accuracy"], show_default=True, help="May be repeated.")
+@click.option("--scalar", "scalars", multiple=True, metavar="NAME=VALUE", help="A hyper-parameter of the rule, such as alpha=0.1.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="[default: KERAS_BACKEND, else the first installed]")
+@click.option("--scale", type=float, help="Multiply the features by it; a model of images may do so itself.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Anew each epoch.")
+@click.option("--check-finite/--no-check-finite", default=True, show_default=True, help="Stop at NaN and infinity.")
+@click.option("--mpi", default="auto", show_default=True, help="auto, mpich, openmpi, site, or a path to mpiexec.")
+@click.option("--module", "modules", multiple=True, help="Module or file that registers custom layers.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("dkcore-out"), show_default=True, help="Where results go.")
+@click.option("--quiet", is_flag=True, help="No progress bar, no table.")
+def train(out: Path, quiet: bool, mpi: str, **options) -> None:
+    """Train a Keras model with several workers; model, history, report and plot go to --out."""
+    from dkcore import outcome
+    from dkcore.front import job_of
+
+    with tempfile.TemporaryDirectory(prefix="dkcore-job-") as directory:
+        job = job_of(directory, **options)
+        job.launch(mpi=mpi, show=not quiet, temporary=True)
+        summary = outcome.deliver(job, out)
+    if not quiet:
+        Console().print(summary_table(summary))
+        click.echo(f"{out}/model.keras  history.parquet  report.json  report.png")
+
+
+def summary_table(summary: dict) -> Table:
+    """What a person wants to see of a report."""
+    table = Table(show_header=False)
+    texts = {
+        "trainer": f"{summary['trainer']}, {summary['workers']} workers, window {summary['window']}, {summary['backend']} ({summary['replica']})",
+        "samples": f"{summary['samples']:,} in {summary['epochs']} epochs",
+        "training": f"{summary['training_time_s']:.1f} s after {summary['startup_s']:.1f} s of start-up",
+        "throughput": f"{summary['samples_per_s'] or 0:,.0f} samples/s",
+        "exchanges": f"{summary['exchanges']:,}, {100 * summary['exchange_share']:.2f} % of the time, staleness {summary['mean_staleness']:.2f}",
+    }
+    if summary["test_loss"] is not None:
+        accuracy = "" if summary["test_accuracy"] is None else f", accuracy {summary['test_accuracy']:.4f}"
+        texts["test"] = f"loss {summary['test_loss']:.4f}{accuracy}"
+    for name, text in texts.items():
+        table.add_row(name, text)
+    return table
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-n", "--workers", default=2, show_default=True, help="Ranks to start.")
+@click.option("--mpi", default="auto", show_default=True, help="auto, mpich, openmpi, site, or a path to mpiexec.")
+@click.argument("script", type=click.Path(exists=True, dir_okay=False))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(workers: int, mpi: str, script: str, arguments: tuple[str, ...]) -> None:
+    """Run a Python script on several ranks, each with its fair share of cores, supervised."""
+    from dkcore.launch import launch
+
+    with tempfile.TemporaryDirectory(prefix="dkcore-run-") as directory:
+        launch([script, *arguments], workers, mpi=mpi, directory=directory, output="inherit", temporary=True)
+
+
+@main.command()
+def rules() -> None:
+    """Show the built-in rules with formula and source."""
+    import inspect
+
+    table = Table("rule", "formula", "scalars", "source", show_lines=True)
+    for name, rule in REGISTRY.items():
+        if name != rule.name:
+            continue
+        lines = inspect.getsource(rule.formula).splitlines()
+        body = [line.strip() for line in lines if line.startswith("    ") and '"""' not in line]
+        scalars = ", ".join(f"{scalar}={rule.defaults[scalar]:g}" if scalar in rule.defaults else scalar for scalar in rule.scalars)
+        aliases = [alias for alias, other in REGISTRY.items() if other is rule and alias != name]
+        table.add_row("\n".join([name, *aliases]), "\n".join(body), scalars, rule.doc)
+    Console().print(table)
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is installed, what is missing, and how to get it; exits 1 when something needed is missing."""
+    from dkcore.doctor import examine
+
+    table, healthy = Table("", "what", "found", "to mend"), True
+    for finding in examine():
+        mark = "[green]ok" if finding.ok else ("[red]missing" if finding.needed else "[yellow]absent")
+        table.add_row(mark, finding.what, escape(finding.found), "" if finding.ok else escape(finding.mend))
+        healthy &= finding.ok or not finding.needed
+    Console().print(table)
+    sys.exit(0 if healthy else 1)
+
+
+@main.command()
+def clean() -> None:
+    """Remove what dead processes left in shared memory; what lives stays."""
+    from dkcore.center import sweep_orphans
+
+    removed = sweep_orphans()
+    click.echo(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")

@@ -1,0 +1,69 @@
+"""Why a job failed, told from what its ranks, mpiexec and the kernel left: one RankError with all that helps."""
+
+import re
+from pathlib import Path
+
+from dkcore.errors import RankError, expected
+from dkcore.status import FOLDER, LOGS, Status
+
+__all__ = ["explain"]
+
+TAIL = 20  # lines of a log that a message shows
+
+
+def explain(statuses: dict[int, Status], ranks: int, lost: tuple[float, list[int]] | None, reason: str, directory: Path) -> RankError | None:
+    """The error of a job that has ended, or None when all its ranks ended well.
+
+    lost: when, and which ranks, died first without a word. reason: why the launcher ended the job, if it was that.
+    """
+    told = directory / FOLDER / "mpiexec"
+    code = int(told.read_text()) if told.exists() else None  # None: we ended mpiexec
+    failed = sorted((status for status in statuses.values() if status.state == "failed"), key=lambda status: status.time)
+    if failed and (lost is None or failed[0].time <= lost[0]):
+        return of_failed(failed[0], ranks, directory)
+    if reason:
+        return error(ranks, reason, "The end of mpiexec's log follows.", tail(directory, "mpiexec.log"))
+    if code is not None and code < 0:
+        return error(ranks, f"mpiexec killed by signal {-code}", "Nothing of the job is left.", "", code=128 - code)
+    if lost is not None:
+        return of_lost([statuses[rank] for rank in named_by_mpiexec(lost[1], statuses, directory)], ranks, code, directory)
+    silent = [rank for rank in range(ranks) if rank not in statuses or statuses[rank].state != "done"]
+    if silent or code:
+        received = f"exit code {code} from mpiexec" + (f", and no word of a good end from ranks {silent}" if silent else "")
+        return error(ranks, received, "The end of mpiexec's log follows.", tail(directory, "mpiexec.log"), code=code or 1)
+    return None
+
+
+def of_failed(status: Status, ranks: int, directory: Path) -> RankError:
+    log = tail(directory, f"rank-{status.rank}.log", until="Traceback (most recent call last)")  # the status has that
+    received = f"rank {status.rank} (pid {status.pid} on {status.host}) ended by {status.error}"
+    return error(ranks, received, "Its traceback and the end of its log follow.", f"{status.trace}\n{log}", status.rank, status.code)
+
+
+def of_lost(statuses: list[Status], ranks: int, code: int | None, directory: Path) -> RankError:
+    first = statuses[0]
+    names = " and ".join(f"rank {status.rank} (pid {status.pid} on {status.host})" for status in statuses)
+    received = f"{names} dead without a word" + (f", exit code {code} from mpiexec" if code else "")
+    advice = "Killed, out of memory, or os._exit? With all ranks at once: was mpiexec's proxy killed?"
+    return error(ranks, received, advice, tail(directory, f"rank-{first.rank}.log"), first.rank, code or 1)
+
+
+def error(ranks: int, received: str, advice: str, more: str, rank: int | None = None, code: int | None = 1) -> RankError:
+    text = expected(f"{ranks} {'ranks' if ranks > 1 else 'rank'} to end well", received, advice)
+    failure = RankError(f"{text}\n{more}".strip())
+    failure.rank, failure.exit_code = rank, code
+    return failure
+
+
+def named_by_mpiexec(lost: list[int], statuses: dict[int, Status], directory: Path) -> list[int]:
+    """Of ranks that died at once, those that mpiexec calls the cause; all, if it names none of them."""
+    pids = set(re.findall(r"\bPID (\d+)", (directory / LOGS / "mpiexec.log").read_text(errors="replace")))
+    return [rank for rank in lost if str(statuses[rank].pid) in pids] or lost
+
+
+def tail(directory: Path, name: str, until: str = "") -> str:
+    """The last lines of a log, before the last ``until``, under its path; nothing when it is empty or was never written."""
+    log = directory / LOGS / name
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = (text.rpartition(until)[0] if until and until in text else text).splitlines()[-TAIL:]
+    return "\n".join([f"{log}:", *lines]) if lines else ""

@@ -1,0 +1,123 @@
+"""Run one command, and take down all that came of it when it ends, or when the launcher asks or dies.
+
+Design:
+(a) The launcher starts this file as a process of its own, so that even its own ``kill -9`` is seen: the kernel sends us
+    SIGTERM then (PR_SET_PDEATHSIG). Our death in turn kills mpiexec.
+(b) Ranks live in sessions of their own, and killed proxies orphan them: neither process groups nor parents tell what belongs
+    to the job. A mark in the environment does, which all descendants inherit.
+(c) It runs without site-packages (``python -I -S``), to be there in 30 ms and to weigh little. So it imports nothing of dkcore.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["MARK", "tear_down"]
+
+MARK = "DKCORE_LAUNCH"
+SHARED_MEMORY = "/dev/shm"
+PREFIX = "dkcore-"
+HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+PATIENCE = 5.0  # seconds for killed processes to be gone
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run ``plan["command"]`` and return its exit code, 128 + n when signal n killed it."""
+    plan = json.loads(sys.argv[1])
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    die_with(plan["launcher"], signal.SIGTERM)
+    own = os.getpid()
+
+    def before_command():  # safe: this process has one thread
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+        die_with(own, signal.SIGKILL)
+
+    with subprocess.Popen(plan["command"], stdin=subprocess.DEVNULL, preexec_fn=before_command) as child:
+        while child.poll() is None and signal.sigwait(HEARD) == signal.SIGCHLD:
+            pass
+        code = child.poll()
+        if code is not None:  # mpiexec ended, rather than that we end it
+            Path(plan["directory"], "status", "mpiexec").write_text(str(code))
+        tear_down(plan)
+    if os.getppid() != plan["launcher"] and plan["temporary"]:
+        shutil.rmtree(plan["directory"])
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def die_with(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends, if it has not ended yet."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def tear_down(plan: dict) -> None:
+    """Kill every process of the job, and remove what they leave in shared memory and in its scratch folder."""
+    mark = f"{MARK}={plan['mark']}".encode()
+    deadline = time.monotonic() + PATIENCE
+    while kill_marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for name in named_segments(plan["directory"]):
+        Path(SHARED_MEMORY, name).unlink(missing_ok=True)
+    remove_orphans()
+    if os.path.exists(plan["scratch"]):
+        shutil.rmtree(plan["scratch"])
+
+
+def kill_marked(mark: bytes) -> int:
+    """Send SIGKILL to every process that bears the mark in its environment; how many those were."""
+    killed = 0
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            # Gone meanwhile, or of another user, which no process of the job is.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                killed += kill_if_marked(int(entry), mark)
+    return killed
+
+
+def kill_if_marked(pid: int, mark: bytes) -> bool:
+    process = os.pidfd_open(pid)  # what we look at is what we kill, even if the pid is used again
+    try:
+        marked = mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if marked:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        return marked
+    finally:
+        os.close(process)
+
+
+def named_segments(directory: str) -> list[str]:
+    """What the ranks said that MPI had put into shared memory for them."""
+    files = Path(directory, "status").glob("rank-*.json")
+    return [os.path.basename(name) for file in files for name in json.loads(file.read_text())["shared"]]
+
+
+def remove_orphans() -> None:
+    """Remove dkcore's files in shared memory that no process holds: whoever uses one keeps a shared flock on it."""
+    for name in os.listdir(SHARED_MEMORY):
+        if name.startswith(PREFIX):
+            # Another user's file, or one in use, or one that its owner has removed meanwhile.
+            with contextlib.suppress(PermissionError, BlockingIOError, FileNotFoundError):
+                remove_if_unheld(os.path.join(SHARED_MEMORY, name))
+
+
+def remove_if_unheld(path: str) -> None:
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""How the ranks of a world come to share one center: compare models, create it once a node, attach, and look again."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dkcore.errors import DkcoreError, LayoutError, expected
+from dkcore.replica import Replica
+
+if TYPE_CHECKING:
+    from dkcore.center import Center
+    from dkcore.nodes import World
+
+__all__ = ["join"]
+
+
+def join(kind: type["Center"], model, world: "World", *, states: int, timeout: float, note: str) -> "Center":
+    """The center of this node with rank 0's weights; see `Center.of`. Every rank returns one, or every rank raises."""
+    replica, failure = None, None
+    try:
+        replica = Replica(model)
+    except DkcoreError as error:  # told to the others first: they would wait for ever in the next collective call
+        failure = error
+    refuse_differences(world, replica, failure)
+    values = world.comm.bcast(replica.read() if world.rank == 0 else None, root=0)
+    center, failure = None, None
+    try:
+        if world.node_rank == 0:
+            center = kind.create(values, slots=max(64, 2 * world.node_size), states=states, digest=replica.digest, note=note)
+    except (DkcoreError, OSError) as error:
+        failure = error
+    name = world.node.bcast(center.name if center else None, root=0)
+    if failure:
+        raise failure
+    if name is None:
+        raise DkcoreError(expected("a center on this node", "none: rank 0 of the node could not create it", "Its error says why."))
+    if center is None:
+        center = kind.attach(name, timeout=timeout, size=replica.size, dtype=replica.dtype, digest=replica.digest)
+    world.node.Barrier()  # nobody lets go of the center before everybody holds it
+    return center
+
+
+def refuse_differences(world: "World", replica: Replica | None, failure: Exception | None) -> None:
+    """Raise on every rank when one rank has no replica, or another model than rank 0."""
+    mine = None if replica is None else (replica.digest, np.dtype(replica.dtype).name, replica.layout)
+    everyone = world.comm.allgather((mine, None if failure is None else str(failure)))
+    if failure:
+        raise failure
+    for rank, (theirs, error) in enumerate(everyone):
+        if error:
+            raise DkcoreError(f"rank {rank} has no replica: {error}")
+        if theirs[0] != everyone[0][0][0]:
+            raise LayoutError(expected("the same model on every rank", difference(rank, everyone[0][0], theirs), "Build it alike."))
+
+
+def difference(rank: int, first: tuple, other: tuple) -> str:
+    """In words, the first thing that differs between two (digest, dtype, layout)."""
+    if first[1] != other[1]:
+        return f"{first[1]} on rank 0 and {other[1]} on rank {rank}"
+    if len(first[2]) != len(other[2]):
+        return f"{len(first[2])} weights on rank 0 and {len(other[2])} on rank {rank}"
+    for a, b in zip(first[2], other[2], strict=True):
+        if a != b:
+            return f"{a[0]} {a[1]} on rank 0 and {b[0]} {b[1]} on rank {rank}"
+    return f"weights of other kinds on rank 0 and rank {rank}"

@@ -1,0 +1,164 @@
+"""Who shares memory with whom: the ranks of a job, and the nodes that they form."""
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dkcore.abort import abort, abort_on_uncaught, at_abort, unlink_segments
+from dkcore.cores import take_share
+from dkcore.errors import MissingError, expected
+from dkcore.watch import Watch
+
+__all__ = ["World", "init"]
+
+SHARED_MEMORY = "/dev/shm"
+PREFIX = "dkcore-ranks-"
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # how mpiexec tells its ranks how many they are
+LINGER = 3.0  # seconds that a rank that ended goes on watching: MPI_Finalize waits for the others, and sees nothing
+MAPPED_AT_INIT = ("mpich_shm_",)  # MPI's segments that no rank opens later; MPICH leaves them behind when a rank dies
+PR_SET_PDEATHSIG = 1
+
+opened: "World | None" = None
+
+
+@dataclass
+class World:
+    """The ranks of a job, as one of them sees it. Made by `init`; a context manager.
+
+    rank, size: in the job. node_rank, node_size: among the ranks that share memory. id: of the job, the same on all ranks.
+    comm, node: the mpi4py communicators of both. cores: threads that are this rank's fair share of the node.
+    """
+
+    rank: int
+    size: int
+    node_rank: int
+    node_size: int
+    id: str
+    cores: int
+    comm: object = field(repr=False)
+    node: object = field(repr=False)
+    closers: list[Callable] = field(repr=False)
+
+    @property
+    def leader(self) -> bool:
+        """Whether this is the first rank of its node."""
+        return self.node_rank == 0
+
+    def shard(self, array):
+        """This rank's part of an array: every ``size``-th row from ``rank`` on, a view. The parts cover each row once."""
+        return array[self.rank :: self.size]
+
+    def at_abort(self, function: Callable[[], None]) -> None:
+        """Have ``function()`` called should the job be torn down; for what would outlive it."""
+        at_abort(function)
+
+    def abort(self, code: int = 1, reason: str = "") -> None:
+        """End the whole job at once: no rank returns from this, mpiexec exits with ``code``."""
+        abort(code, reason)
+
+    def close(self, linger: float = 0.0) -> None:
+        """Say that this rank ended well: it is not watched any longer. Done at exit; harmless when repeated."""
+        global opened
+        if opened is self and os.getpid() == self.pid:  # a forked child is no rank
+            opened = None
+            atexit.unregister(self.close)
+            for closer in self.closers:
+                closer(linger)
+
+    def __post_init__(self):
+        self.pid = os.getpid()
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None:  # a rank that leaves by an exception did not end well
+            self.close()
+
+
+def init() -> World:
+    """Join the job that mpiexec started, all its ranks together; a plain ``python script.py`` is a job of one rank.
+
+    Called again, it returns the same world. Call it before the framework starts its threads, for it keeps them to this
+    rank's fair share of the cores. From then on an uncaught exception in any rank, or its death, ends the whole job.
+    MissingError when mpi4py or the MPI library is missing, or is not the one that mpiexec belongs to.
+    """
+    global opened
+    if opened is None:
+        communicator = load_mpi().COMM_WORLD
+        check_size(communicator.size)
+        opened = join(communicator.Dup())
+        atexit.register(opened.close, LINGER)
+    return opened
+
+
+def join(comm) -> World:
+    """The world of a communicator; all its ranks call it."""
+    if comm.size == 1:
+        return World(0, 1, 0, 1, uuid.uuid4().hex[:12], take_share(comm), comm, comm, [])
+    # A proxy that is killed would leave its ranks orphaned.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    undo = abort_on_uncaught()
+    token = comm.bcast(uuid.uuid4().hex[:12])
+    with shared_file(comm, f"{PREFIX}{token}-") as (node, path):
+        watch = Watch(path, node.allgather(comm.rank), node.allgather(os.getpid()), node.rank, abort)
+        node.Barrier()  # all hold their lock, and all have mapped what MPI shares: the names have served
+        unlink_segments(MAPPED_AT_INIT)
+    watch.start()
+    closers = [watch.end, lambda linger: undo()]
+    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers)
+
+
+@contextlib.contextmanager
+def shared_file(comm, prefix: str) -> Iterator[tuple[object, str]]:
+    """The communicator of the ranks that share memory with this one, and the path of a file that they share.
+
+    Found by trial: each rank puts a file into shared memory and looks whose it can see. Neither the host's name nor
+    COMM_TYPE_SHARED would do: under Spark each executor is a host of its own to MPI, and two containers of one name may
+    share nothing. The files go away when the context ends.
+    """
+    own = os.path.join(SHARED_MEMORY, f"{prefix}{comm.rank}")
+    with locked_file(own):
+        comm.Barrier()
+        first = min(int(name[len(prefix) :]) for name in os.listdir(SHARED_MEMORY) if name.startswith(prefix))
+        yield comm.Split(first, comm.rank), os.path.join(SHARED_MEMORY, f"{prefix}{first}")
+
+
+@contextlib.contextmanager
+def locked_file(path: str) -> Iterator[None]:
+    """A new file, empty, with a shared flock from its birth on, so that nobody who removes orphans takes it for one."""
+    file = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # with a dir_fd only does Python follow the symbolic link
+        try:
+            yield
+        finally:
+            os.unlink(path)
+    finally:
+        os.close(file)
+
+
+def load_mpi():
+    """mpi4py's MPI module, which joins the job as it is imported."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py, or libmpi, is not there
+        text = expected("mpi4py and an MPI library", error, 'Install both with: pip install "dkcore[mpich]"')
+        raise MissingError(text) from error
+    return MPI
+
+
+def check_size(size: int) -> None:
+    """MissingError when every rank became a world of its own, which is what a foreign libmpi makes of mpiexec's ranks."""
+    told = {int(os.environ[name]) for name in SIZES if name in os.environ}
+    if told and size not in told:
+        library = load_mpi().Get_library_version().split("\n")[0]
+        advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
+        raise MissingError(expected(f"a job of {max(told)} ranks, as mpiexec says", f"{size} in {library}", advice))

@@ -1,0 +1,74 @@
+"""What a finished job comes to: the sums of its ranks, its merged history, its trained model."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkcore import history, report
+from dkcore.job import Job
+
+if TYPE_CHECKING:
+    import keras
+    import pyarrow
+
+__all__ = ["collect", "deliver", "trained_model"]
+
+
+def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
+    """The summary (keys as in report.json) and the history of a job whose ranks have ended."""
+    ranks = [json.loads((job.directory / f"rank-{rank}.json").read_text()) for rank in range(job.workers)]
+    path = job.directory / "evaluation.json"
+    points = json.loads(path.read_text()) if path.exists() else []
+    parts = [job.directory / f"rank-{rank}.parquet" for rank in range(job.workers)]
+    table = history.merge(parts, job.directory / "history.parquet", points)
+    return summarize(job, ranks, points), table
+
+
+def deliver(job: Job, out: Path) -> dict[str, Any]:
+    """Put model.keras, history.parquet, report.json and report.png of a finished job into ``out``; returns the report."""
+    out.mkdir(parents=True, exist_ok=True)
+    summary, table = collect(job)
+    histograms = summary.pop("histograms")
+    report.write(out, summary, table, histograms)
+    shutil.move(job.directory / "trained.keras", out / "model.keras")
+    shutil.move(job.directory / "history.parquet", out / "history.parquet")
+    return summary
+
+
+def summarize(job: Job, ranks: list[dict], points: list[dict]) -> dict[str, Any]:
+    """One flat dict. The clock runs from each rank's first exchange, when graphs are traced and compiled, to its last."""
+    spans = [rank["last"] - rank["first"] - rank["evaluation_seconds"] for rank in ranks]
+    exchanges = sum(rank["exchanges"] for rank in ranks)
+    timed = sum(rank["samples_timed"] for rank in ranks)
+    test = points[-1] if points else {}
+    accuracy = next((value for name, value in test.items() if "acc" in name), None)
+    seconds = max(spans)
+    return {
+        "trainer": job.trainer,
+        "rule": job.the_rule.name,
+        "workers": job.workers,
+        "window": job.window,
+        "epochs": job.epochs,
+        "batch_size": job.batch_size,
+        "backend": job.backend,
+        "replica": ranks[0]["level"],
+        "weights": ranks[0]["weights"],
+        "samples": sum(rank["samples"] for rank in ranks),
+        "exchanges": exchanges,
+        "startup_s": max(rank["first"] for rank in ranks),
+        "training_time_s": seconds,
+        "samples_per_s": timed / seconds if seconds > 0 else None,
+        "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / max(sum(spans), 1e-9),
+        "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
+        "test_loss": test.get("loss"),
+        "test_accuracy": accuracy,
+        "histograms": [rank["histogram"] for rank in ranks],
+    }
+
+
+def trained_model(job: Job) -> "keras.Model":
+    """The model with the center's weights; custom layers must be known to the calling process."""
+    import keras
+
+    return keras.saving.load_model(job.directory / "trained.keras")

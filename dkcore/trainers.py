@@ -1,0 +1,236 @@
+"""Trainers with the names, arguments and defaults that dist-keras' users know. Each is thin: a rule, defaults, a `Job`.
+
+>>> trainer = ADAG(model, worker_optimizer="adam", loss="sparse_categorical_crossentropy", num_workers=2)  # doctest: +SKIP
+>>> trained = trainer.train((x, y), validation_data=(x_test, y_test))  # doctest: +SKIP
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from dkcore.errors import ModelError, expected
+from dkcore.job import Job
+from dkcore.rule import Rule
+
+__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "DynSGD", "Experimental", "SingleTrainer", "Trainer"]
+
+
+class Trainer:
+    """What all trainers share; also a trainer for a rule of your own: ``Trainer(model, rule=mine)``.
+
+    Args:
+        keras_model: a built Keras model.
+        worker_optimizer: name, Keras optimizer (its learning-rate schedule travels with it), or None to keep what the
+            model was compiled with.
+        loss, metrics, loss_weights: as in ``compile``.
+        num_workers: ranks, each with a replica.
+        batch_size: of one worker.
+        communication_window: optimizer steps between exchanges.
+        num_epoch: passes over the data, shared by all workers.
+        custom_modules: names or files of the modules that register the model's custom layers.
+        rule, scalars: a rule of `dkcore.rules` or your own, and its hyper-parameters.
+        mpi: ``auto``, ``mpich``, ``openmpi`` or ``site``, see `dkcore.launch`.
+        features_col, label_col: names of the columns, for DataFrames.
+        check_finite: stop when a worker's weights are NaN or infinite.
+
+    Raises:
+        ModelError: no Keras model. ValueError, TypeError: an argument that cannot be meant.
+    """
+
+    rule: ClassVar[str] = "adag"
+    window: ClassVar[int] = 12
+    workers: ClassVar[int] = 2
+    scalars: ClassVar[dict[str, float]] = {}
+    optimizer: ClassVar[Any] = "adam"
+
+    def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple = ("accuracy",), *,
+                 num_workers: int | None = None, batch_size: int = 32, communication_window: int | None = None, num_epoch: int = 1,
+                 loss_weights: Any = None, features_col: str = "features", label_col: str = "label", custom_modules: list[str] = (),
+                 rule: str | Rule | None = None, mpi: str = "auto", seed: int = 0, check_finite: bool = True, **scalars: float):
+        import keras
+
+        if not isinstance(keras_model, keras.Model):
+            raise ModelError(expected("a Keras model", type(keras_model).__name__, "Pass keras.Sequential([...]) or the like."))
+        self.model, self.mpi, self.columns = keras_model, mpi, (features_col, label_col)
+        rule = self.rule if rule is None else rule
+        worker_optimizer = self.optimizer if worker_optimizer == "default" else worker_optimizer
+        self.job = Job(
+            trainer=type(self).__name__,
+            rule=rule.to_dict() if isinstance(rule, Rule) else rule,
+            scalars={**self.scalars, **scalars},
+            window=self.window if communication_window is None else communication_window,
+            workers=self.workers if num_workers is None else num_workers,
+            epochs=num_epoch,
+            batch_size=batch_size,
+            seed=seed,
+            backend=keras.backend.backend(),
+            optimizer=serialize(worker_optimizer),
+            loss=serialize(loss),
+            metrics=serialize(list(metrics)),
+            loss_weights=loss_weights,
+            modules=list(custom_modules),
+            check_finite=check_finite,
+        )
+        self.report: dict | None = None
+        self.history = None
+
+    def train(self, data: tuple, shuffle: bool = True, validation_data: tuple | None = None, *, show: bool = False):
+        """Start the ranks, wait for them, and return a new Keras model with the center's weights.
+
+        Args:
+            data: (x, y), numpy arrays (or nested lists, dicts of them) of as many rows each.
+            shuffle: anew each epoch.
+            validation_data: (x, y), on which the center is evaluated after each epoch.
+            show: a progress bar.
+
+        Raises:
+            RankError: a rank raised or died; its traceback is in the message.
+        """
+        from dkcore import outcome
+
+        arrays = pair("data", data, "train")
+        if validation_data is not None:
+            arrays |= pair("validation_data", validation_data, "test")
+        with tempfile.TemporaryDirectory(prefix="dkcore-job-") as directory:
+            self.job.shuffle, self.job.paths = shuffle, search_paths()
+            self.job.save(directory, arrays)
+            self.model.save(Path(directory) / "model.keras")
+            self.job.launch(mpi=self.mpi, show=show, temporary=True)
+            self.report, self.history = outcome.collect(self.job)
+            return outcome.trained_model(self.job)
+
+    def done(self) -> dict:
+        if self.report is None:
+            raise ValueError(expected("a trainer that has trained", "one that has not", "Call train first."))
+        return self.report
+
+    def get_history(self) -> list[dict]:
+        """One record for each exchange of each worker: worker, step, time, epoch, loss, metrics, staleness."""
+        self.done()
+        return self.history.to_pylist()
+
+    def get_executor_history(self, worker: int) -> list[dict]:
+        """The records of one worker, in order."""
+        from dkcore import history
+
+        self.done()
+        return history.executor_history(self.history, worker)
+
+    def get_averaged_history(self) -> list[dict]:
+        """Loss and metrics at each step, averaged over the workers."""
+        from dkcore import history
+
+        self.done()
+        return history.averaged_history(self.history)
+
+    def get_training_time(self) -> float:
+        """Seconds of training, without start-up and evaluation."""
+        return self.done()["training_time_s"]
+
+    @property
+    def num_updates(self) -> int:
+        """Exchanges of all workers."""
+        return self.done()["exchanges"]
+
+
+class SingleTrainer(Trainer):
+    """One worker, plain training; the center only mirrors it."""
+
+    rule, window, workers = "single", 12, 1
+
+
+class DOWNPOUR(Trainer):
+    """Dean et al. 2012, Large scale distributed deep networks."""
+
+    rule, window = "downpour", 5
+
+
+class ADAG(Trainer):
+    """Accumulated gradient normalization (AGN), which dist-keras calls ADAG. Hermans et al. 2017, arXiv 1710.02368."""
+
+    rule, window = "adag", 12
+
+
+AGN = ADAG
+
+
+class DynSGD(Trainer):
+    """Progress damped by staleness; Hermans 2017, after Jiang et al. 2017 (SIGMOD)."""
+
+    rule, window = "dynsgd", 5
+
+
+class AEASGD(Trainer):
+    """Asynchronous elastic averaging; Zhang, Choromanska, LeCun 2015, arXiv 1412.6651.
+
+    The elastic force is ``alpha``, or ``rho * learning_rate`` as dist-keras has it (5.0 * 0.1); the paper's choice is
+    0.9 / num_workers.
+    """
+
+    rule, window, scalars = "aeasgd", 32, {"alpha": 0.5}
+
+    def __init__(self, *arguments, rho: float = 5.0, learning_rate: float = 0.1, alpha: float | None = None, **options):
+        super().__init__(*arguments, alpha=rho * learning_rate if alpha is None else alpha, **options)
+
+
+class EAMSGD(AEASGD):
+    """AEASGD with Nesterov momentum as the local step: Keras' own SGD, which takes the gradient at the look-ahead point."""
+
+    optimizer = MappingProxyType(
+        {"class_name": "SGD", "module": "keras.optimizers", "config": {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}}
+    )
+
+    def __init__(self, keras_model, worker_optimizer="default", *arguments, learning_rate: float = 0.1, momentum: float = 0.9, **options):
+        import keras
+
+        if isinstance(worker_optimizer, str) and worker_optimizer in ("default", "sgd"):
+            worker_optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True)
+        if not isinstance(worker_optimizer, keras.optimizers.SGD) or not worker_optimizer.nesterov:
+            what = "no optimizer, 'sgd', or keras.optimizers.SGD(..., nesterov=True)"
+            raise ValueError(expected(what, repr(worker_optimizer), "EAMSGD is defined by its local Nesterov step."))
+        super().__init__(keras_model, worker_optimizer, *arguments, learning_rate=learning_rate, **options)
+
+
+class Experimental(Trainer):
+    """The thesis' ADAG: accumulated gradient normalization, damped by how far the center has moved. Hermans 2017.
+
+    ``learning_rate`` is the distance that halves a step (gamma in the thesis).
+    """
+
+    rule, window, scalars = "adag_distance", 5, {"lr": 1e-4}
+
+    def __init__(self, *arguments, learning_rate: float = 1e-4, **options):
+        super().__init__(*arguments, lr=learning_rate, **options)
+
+
+TRAINERS: dict[str, type[Trainer]] = {
+    name: kind for name, kind in list(globals().items()) if isinstance(kind, type) and issubclass(kind, Trainer) and kind is not Trainer
+}
+
+
+def serialize(value: Any) -> Any:
+    """A Keras object as plain data; names and None as they are."""
+    import keras
+
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [serialize(item) for item in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {name: serialize(item) for name, item in value.items()}
+    return keras.saving.serialize_keras_object(value)
+
+
+def pair(what: str, data: Any, suffix: str) -> dict:
+    """{"x_train": x, "y_train": y} of a tuple."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(expected(f"{what} as a tuple (x, y)", type(data).__name__, "DataFrames are for the Spark bridge."))
+    return {f"x_{suffix}": data[0], f"y_{suffix}": data[1]}
+
+
+def search_paths() -> list[str]:
+    """Where the calling script lies, so that ranks find the modules beside it."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return [str(Path(file).resolve().parent) if file else str(Path.cwd())]

@@ -1,0 +1,135 @@
+"""What one rank does with a job: build the model, join the center, fit its shard, leave its sums and its history."""
+
+import importlib
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+
+from dkcore.center import Center
+from dkcore.data import Shard
+from dkcore.errors import DataError, ModelError, expected
+from dkcore.evaluation import Evaluation
+from dkcore.exchange import Exchange
+
+if TYPE_CHECKING:
+    from dkcore.job import Job
+    from dkcore.nodes import World
+
+__all__ = ["train"]
+
+
+def train(job: "Job", world: "World") -> None:
+    """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
+    keras.utils.set_random_seed(job.seed + world.rank)
+    shard = Shard(job.directory / "data", world.rank, world.size)
+    if shard.samples == 0:
+        raise DataError(expected(f"at least one sample for each of {world.size} ranks", "fewer", "Start fewer workers."))
+    model = build(job)
+    compile_model(job, model, shard)
+    center = Center.of(model, world, rule=job.the_rule, note=job.trainer)
+    if world.rank == 0:
+        (job.directory / "center").write_text(center.name)
+    exchange = Exchange(
+        center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
+        batch_size=job.batch_size, epochs=job.epochs, **job.scalars,
+    )  # fmt: skip
+    callbacks: list[keras.callbacks.Callback] = [exchange]
+    test = shard.test(scale=job.scale) if world.rank == 0 else None
+    evaluation = None
+    if test is not None:
+        evaluation = Evaluation(exchange, *test)
+        callbacks.append(evaluation)
+    dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=job.seed, scale=job.scale)
+    world.comm.Barrier()  # so that no worker has the center to itself while others still start
+    exchange.started = time.time()
+    model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
+    exchange.history.write(job.directory / f"rank-{world.rank}.parquet")
+    write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
+    world.comm.Barrier()  # the center is final when the last worker has made its last exchange
+    if world.rank == 0:
+        center.copy_to(model)
+        if evaluation is not None:
+            evaluation.final(model)
+            (job.directory / "evaluation.json").write_text(json.dumps(evaluation.points))
+        model.save(job.directory / "trained.keras")
+    center.close()
+
+
+def build(job: "Job") -> keras.Model:
+    """The job's model, after its custom modules are imported."""
+    sys.path[:0] = job.paths
+    for module in job.modules:
+        import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+    if job.model.endswith(".keras"):
+        return keras.saving.load_model(job.directory / job.model, compile=job.optimizer is None and job.loss is None)
+    file, _, function = job.model.rpartition(":")
+    maker = getattr(import_file(Path(file)), function, None)
+    model = maker() if callable(maker) else maker
+    if not isinstance(model, keras.Model):
+        raise ModelError(expected(f"a function {function!r} in {file} that returns a Keras model", repr(model), "Return the model."))
+    return model
+
+
+def import_file(path: Path):
+    """A module of a file, whatever its folder."""
+    if not path.exists():
+        raise ModelError(expected("a Python file", str(path), "Is the path right, seen from where the ranks run?"))
+    sys.path.insert(0, str(path.resolve().parent))
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def compile_model(job: "Job", model: keras.Model, shard: Shard) -> None:
+    """Compile with the job's settings, and with the executions that make `fit` fast."""
+    # One execution a window removes fit's shell from the steps between two exchanges. torch refuses more than one step.
+    chosen = min(job.window, shard.steps(job.batch_size)) if job.backend == "tensorflow" else 1
+    executions = job.steps_per_execution or chosen
+    if model.compiled and job.optimizer is None and job.loss is None:
+        model.steps_per_execution = executions
+        optimizer = model.optimizer
+    else:
+        optimizer = keras.optimizers.get(job.optimizer or "adam")
+        loss = job.loss or default_loss(shard)
+        parts = [metric if isinstance(metric, str) else keras.saving.deserialize_keras_object(metric) for metric in job.metrics]
+        loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) and "class_name" in loss else loss
+        model.compile(optimizer, loss, metrics=parts, loss_weights=job.loss_weights, steps_per_execution=executions)
+    if job.learning_rate is not None:
+        optimizer.learning_rate = job.learning_rate
+
+
+def default_loss(shard: Shard) -> str:
+    """Integer labels are classes; of anything else only the user knows what it is."""
+    kind = getattr(shard.labels, "dtype", None)
+    if kind is None or kind.kind not in "iu":
+        raise ModelError(expected("a loss", f"none, with labels of {kind}", "Pass loss='mse', 'categorical_crossentropy', ..."))
+    return "sparse_categorical_crossentropy"
+
+
+def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evaluation | None, samples: int) -> None:
+    """rank-N.json: what this rank did, for the report."""
+    times, steps = exchange.history.times, exchange.history.steps
+    sums = {
+        "rank": world.rank,
+        "samples": samples,
+        "samples_timed": samples - min(steps[0] * job.batch_size, samples) if steps else 0,
+        "steps": exchange.steps,
+        "exchanges": exchange.exchanges,
+        "exchange_seconds": exchange.seconds,
+        "staleness_sum": exchange.staleness_sum,
+        "histogram": exchange.histogram.tolist(),
+        "first": times[0] if times else 0.0,
+        "last": times[-1] if times else 0.0,
+        "evaluation_seconds": evaluation.seconds if evaluation else 0.0,
+        "level": exchange.replica.level,
+        "weights": exchange.replica.size,
+        "cores": world.cores if isinstance(world.cores, int) else len(world.cores),
+    }
+    (job.directory / f"rank-{world.rank}.json").write_text(json.dumps(sums))

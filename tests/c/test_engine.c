@@ -1,0 +1,174 @@
+/* test_engine.c: the laws of the engine, stated in C. What needs other processes is in test_kill.c and in the Python tests. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <math.h>
+#include <sys/mman.h>
+
+#include "check.h"
+
+extern const dk_builtin dk_builtins_baseline[];
+
+enum { LENGTH = 1000, STRIPE = 64, STRIPES = 16, SLOTS = 3 };
+
+static dk_center *create(uint32_t states) {
+    double initial[LENGTH];
+    for (int i = 0; i < LENGTH; i++)
+        initial[i] = i;
+    dk_layout layout = {.length = LENGTH, .stripe_length = STRIPE, .digest = 7, .itemsize = 8, .states = states, .slots = SLOTS};
+    dk_center *center;
+    OK(dk_center_create(segment_name("engine"), &layout, initial, "a note", &center));
+    return center;
+}
+
+/* Every built-in rule gives the same bits on every instruction set, for lengths around those of the registers. */
+static void kernels_agree(void) {
+    double scalars[DK_MAX_SCALARS];
+    for (int i = 0; i < DK_MAX_SCALARS; i++)
+        scalars[i] = 0.75 + i;
+    for (const dk_builtin *rule = dk_builtins_baseline; rule->rule; rule++)
+        for (int s = 0; dk_isa_at(s); s++)
+            for (size_t n = 0; n <= 67; n++) {
+                dk_kernel kernel = dk_kernel_find(rule->rule, rule->dtype, dk_isa_at(s));
+                if (!dk_isa_runs(dk_isa_at(s)))
+                    continue;
+                CHECK(kernel, "no %s %s for %s", rule->rule, rule->dtype, dk_isa_at(s));
+                size_t item = strcmp(rule->dtype, "float64") ? 4 : 8;
+                void *one[DK_MAX_VECTORS], *two[DK_MAX_VECTORS]; /* of exact size: AddressSanitizer sees a step too far */
+                for (int v = 0; v < DK_MAX_VECTORS; v++) {
+                    one[v] = malloc(n * item + 1), two[v] = malloc(n * item + 1);
+                    for (size_t i = 0; i < n; i++)
+                        item == 8 ? (((double *)one[v])[i] = sin(i + 9.0 * v)) : (((float *)one[v])[i] = sinf(i + 9.0f * v));
+                    memcpy(two[v], one[v], n * item);
+                }
+                rule->kernel(n, one, scalars);
+                kernel(n, two, scalars);
+                for (int v = 0; v < DK_MAX_VECTORS; v++) {
+                    CHECK(!memcmp(one[v], two[v], n * item), "%s %s differs on %s", rule->rule, rule->dtype, dk_isa_at(s));
+                    free(one[v]), free(two[v]);
+                }
+            }
+}
+
+static void unknown_kernels_are_null(void) {
+    CHECK(!dk_kernel_find("no_such_rule", "float32", NULL), "a rule");
+    CHECK(!dk_kernel_find("adag", "float16", NULL), "a dtype");
+    CHECK(!dk_kernel_find("adag", "float32", "sse9"), "an instruction set");
+}
+
+static void finite_finds_all(void) {
+    double bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t n = 1; n < 40; n++)
+        for (size_t at = 0; at < n; at++)
+            for (int b = 0; b < 3; b++) {
+                double wide[40] = {0};
+                float narrow[40] = {0};
+                CHECK(dk_finite_for(8)(n, wide) && dk_finite_for(4)(n, narrow), "zeros are finite");
+                wide[at] = bad[b], narrow[at] = (float)bad[b];
+                CHECK(!dk_finite_for(8)(n, wide) && !dk_finite_for(4)(n, narrow), "%g at %zu of %zu", bad[b], at, n);
+            }
+}
+
+/* One pass over weights that lie in many segments, empty ones and ones across stripes among them. */
+static void segments_are_one_vector(void) {
+    dk_center *center = create(0);
+    dk_worker *worker;
+    OK(dk_worker_claim(center, 5, &worker));
+    double w[LENGTH], p[LENGTH], c[LENGTH];
+    uint64_t lengths[] = {0, 1, 63, 0, 200, 736, 0};
+    void *addresses[7] = {w, w, w + 1, w + 64, w + 64, w + 264, w + LENGTH};
+    dk_call call = downpour(worker, 8, p);
+    OK(dk_pull(&call, 7, addresses, lengths));
+    for (int i = 0; i < LENGTH; i++) {
+        CHECK(w[i] == i && p[i] == i, "pull of element %d: %g", i, w[i]);
+        w[i] += 2 * i;
+    }
+    OK(dk_exchange(&call, 7, addresses, lengths));
+    OK(dk_center_snapshot(center, 0, c, 1));
+    for (int i = 0; i < LENGTH; i++)
+        CHECK(c[i] == 3 * i && w[i] == c[i] && p[i] == c[i], "element %d: %g %g %g", i, c[i], w[i], p[i]);
+    REFUSED(DK_INVALID, "weights of 264 elements for a center of 1000", dk_exchange(&call, 5, addresses, lengths));
+    OK(dk_worker_release(worker));
+    OK(dk_center_close(center));
+}
+
+/* Staleness is what others committed meanwhile, stripe by stripe. */
+static void staleness_is_counted(void) {
+    dk_center *center = create(0);
+    dk_worker *workers[2];
+    dk_call calls[2];
+    double w[2][LENGTH], p[2][LENGTH];
+    uint64_t length = LENGTH;
+    void *address[2] = {w[0], w[1]};
+    for (int i = 0; i < 2; i++) {
+        OK(dk_worker_claim(center, i, &workers[i]));
+        calls[i] = downpour(workers[i], 8, p[i]);
+        OK(dk_pull(&calls[i], 1, &address[i], &length));
+    }
+    for (int i = 0; i < 3; i++)
+        OK(dk_exchange(&calls[0], 1, &address[0], &length));
+    OK(dk_exchange(&calls[1], 1, &address[1], &length));
+    dk_slot_view view;
+    OK(dk_center_slot(center, dk_worker_slot(workers[1]), &view));
+    CHECK(calls[1].staleness == 3 && view.staleness_sum == 3, "staleness %g", calls[1].staleness);
+    CHECK(view.histogram[3] == STRIPES && view.exchanges == 1 && view.rank == 1, "%llu", (unsigned long long)view.histogram[3]);
+    for (int i = 0; i < 2; i++)
+        OK(dk_worker_release(workers[i]));
+    OK(dk_center_close(center));
+}
+
+static void slots_run_out_and_come_back(void) {
+    dk_center *center = create(0);
+    dk_worker *workers[SLOTS], *more;
+    dk_counts counts;
+    dk_slot_view view;
+    for (int i = 0; i < SLOTS; i++)
+        OK(dk_worker_claim(center, i, &workers[i]));
+    REFUSED(DK_FULL, "all 3 slots", dk_worker_claim(center, 9, &more));
+    OK(dk_worker_release(workers[1]));
+    OK(dk_center_slot(center, 1, &view));
+    CHECK(view.state == DK_SLOT_DONE, "state %u", view.state);
+    OK(dk_worker_claim(center, 9, &workers[1]));
+    CHECK(dk_worker_slot(workers[1]) == 1, "slot %u", dk_worker_slot(workers[1]));
+    for (int i = 0; i < SLOTS; i++)
+        OK(dk_worker_release(workers[i]));
+    OK(dk_center_counts(center, &counts));
+    CHECK(counts.live == 0 && counts.deaths == 0, "live %u, deaths %u", counts.live, counts.deaths);
+    REFUSED(DK_INVALID, "slot 3 of 3", dk_center_slot(center, SLOTS, &view));
+    OK(dk_center_close(center));
+}
+
+static void bad_layouts_are_refused(void) {
+    const char *name = segment_name("engine");
+    dk_center *center = create(1), *other;
+    double zeros[LENGTH] = {0};
+    dk_layout wrong[] = {{.length = LENGTH + 1}, {.itemsize = 4}, {.digest = 8}};
+    for (int i = 0; i < 3; i++)
+        REFUSED(DK_LAYOUT, "has 1000 elements of 8 bytes", dk_center_attach(name, &wrong[i], 0, &other));
+    dk_layout impossible[] = {
+        {.length = 0, .stripe_length = 64, .itemsize = 8, .slots = 1},
+        {.length = 9, .stripe_length = 64, .itemsize = 2, .slots = 1},
+        {.length = 9, .stripe_length = 64, .itemsize = 8, .slots = 0},
+        {.length = 9, .stripe_length = 64, .itemsize = 8, .slots = 1, .states = 6},
+        {.length = 9, .stripe_length = 65, .itemsize = 8, .slots = 1},
+    };
+    for (int i = 0; i < 5; i++)
+        REFUSED(DK_INVALID, "", dk_center_create("dkcore-never", &impossible[i], zeros, NULL, &other));
+    dk_layout same;
+    OK(dk_center_layout(center, &same));
+    REFUSED(DK_EXISTS, name, dk_center_create(name, &same, zeros, NULL, &other));
+    REFUSED(DK_INVALID, "vector 2 of a center with 1 states", dk_center_snapshot(center, 2, zeros, 1));
+    REFUSED(DK_NOT_FOUND, "dkcore-never", dk_center_attach("dkcore-never", NULL, 0.01, &other));
+    OK(dk_center_close(center));
+}
+
+int main(void) {
+    kernels_agree();
+    unknown_kernels_are_null();
+    finite_finds_all();
+    segments_are_one_vector();
+    staleness_is_counted();
+    slots_run_out_and_come_back();
+    bad_layouts_are_refused();
+    CHECK(shm_open(segment_name("engine"), O_RDONLY, 0) < 0, "a segment was left behind");
+    return 0;
+}
