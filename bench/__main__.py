@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the figures as flat keys")
     options = parser.parse_args()
     root = Path(__file__).parent
-    arguments = [str(root), "-c", str(root / "pytest.ini"), "--benchmark-only", "--benchmark-quiet", "-q"]
+    arguments = [str(root), "-c", str(root / "pytest.ini"), "--benchmark-only", "--benchmark-quiet", "-q", "--tb=short"]
     arguments += ["--quick"] if options.quick else []
     arguments += [f"--only={options.only}"] if options.only else []
     arguments += [f"--json={options.json}"] if options.json else []

@@ -3,7 +3,11 @@
 from fnmatch import fnmatchcase
 from types import SimpleNamespace
 
-__all__ = ["Case"]
+from dkcore.rules import REGISTRY
+
+__all__ = ["RULES", "Case"]
+
+RULES = [name for name, rule in REGISTRY.items() if name == rule.name]  # without aliases
 
 
 class Case(SimpleNamespace):

@@ -1,11 +1,13 @@
 """How pytest runs the suite: options, cases, the fixture ``turns``, and the report at the end."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.clock import Clock
 from bench.report import Report
+from bench.stage import Stage
 from bench.turns import Turns
 
 CLOCK = Clock()
@@ -49,7 +51,7 @@ def pytest_runtest_makereport(item, call):
     if result.skipped:
         report.absent |= dict.fromkeys(missing, str(result.longrepr[2]).removeprefix("Skipped: "))
     elif result.failed:
-        report.failed |= dict.fromkeys(missing, call.excinfo.exconly().splitlines()[0])
+        report.failed = dict.fromkeys(missing, call.excinfo.exconly().splitlines()[0]) | report.failed
     elif call.when == "call" and missing:
         result.outcome, result.longrepr = "failed", f"no figure for {', '.join(missing)}"
         report.failed |= dict.fromkeys(missing, "the case ended without it")
@@ -78,3 +80,10 @@ def quick(request) -> bool:
 def turns(benchmark, request) -> Turns:
     """Runs the sides of this case in turn."""
     return Turns(benchmark, CLOCK, request.config.stash[REPORT])
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """Centers and workers with flat vectors."""
+    with Stage() as made:
+        yield made

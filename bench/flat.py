@@ -10,10 +10,10 @@ from itertools import cycle
 
 import numpy as np
 
-from bench.triad import triad
+from bench.triad import triad, triad_in_place
 from dkcore import emit
 from dkcore.center import Center
-from dkcore.kernels import compile_kernel
+from dkcore.kernels import Kernel, compile_kernel
 from dkcore.rule import Rule
 from dkcore.rules import REGISTRY
 
@@ -36,19 +36,20 @@ class Flat:
         self.spare = np.zeros(self.centers[0].size, self.centers[0].dtype)
         self.sets = range(len(names))
 
-    def choose(self, name: str, via: str | None) -> None:
-        """Take a built-in rule; ``via`` as in `dkcore.kernels.compile_kernel`."""
-        rule = REGISTRY[name]
-        for w, p in zip(self.w, self.p, strict=True):
-            scatter(w, self.random)
-            scatter(p, self.random)
+    def choose(self, name: str, via: str | None, rival: str | None = None) -> None:
+        """Take a built-in rule; ``via`` and that of the ``rival`` as in `dkcore.kernels.compile_kernel`."""
+        self.rule = rule = REGISTRY[name]
         kernel = compile_kernel(rule, self.spare.dtype, via)
+        self.calls = self.prepare(rule, kernel)
+        self.rivals = self.prepare(rule, compile_kernel(rule, self.spare.dtype, rival))
+        self.loops = [self.loop(rule, kernel.address, place) for place in self.sets]
+        self.turns = {name: cycle(self.sets) for name in ("exchange", "rival", "unlocked")}
+
+    def prepare(self, rule: Rule, kernel: Kernel) -> list:
+        """An exchange for each set."""
         previous = self.p if "p" in rule.vectors else [None] * len(self.p)
         options = {"kernel": kernel, **scalars_of(rule)}
-        self.rule = rule
-        self.calls = [slot.call(rule, p=p, **options) for slot, p in zip(self.slots, previous, strict=True)]
-        self.loops = [self.loop(rule, kernel.address, place) for place in self.sets]
-        self.turn, self.unlocked_turn = cycle(self.sets), cycle(self.sets)
+        return [slot.call(rule, p=p, **options) for slot, p in zip(self.slots, previous, strict=True)]
 
     def loop(self, rule: Rule, address: int, place: int) -> Callable[[], None]:
         """The kernel over all of the center, the worker's own part first as in the engine, but without any lock."""
@@ -71,32 +72,47 @@ class Flat:
 
     def exchange(self) -> None:
         """One exchange."""
-        place = next(self.turn)
+        place = next(self.turns["exchange"])
         self.calls[place].flat(self.w[place])
+
+    def rival(self) -> None:
+        """One exchange by the rival kernel."""
+        place = next(self.turns["rival"])
+        self.rivals[place].flat(self.w[place])
 
     def unlocked(self) -> None:
         """The same pass without locks."""
-        self.loops[next(self.unlocked_turn)]()
+        self.loops[next(self.turns["unlocked"])]()
 
     def triad(self) -> None:
         """a = b + s * c over vectors of the center's size: the machine's own speed."""
         triad(self.spare, self.w[0], self.p[0], np.float32(0.5))
 
+    def triad_in_place(self) -> None:
+        """a = b + s * a: the same without reading what is only to be overwritten."""
+        triad_in_place(self.spare, self.w[0], np.float32(0.5))
+
     def verify(self) -> None:
-        """Exchange once on every set, and compare a sample of all vectors with the formula in numpy, bit for bit."""
-        for place in self.sets:
-            center, rule = self.centers[place], self.rule
-            chosen = np.unique(np.append(self.random.integers(0, center.size, SAMPLES), [0, center.size - 1]))
-            shared = {name: view(center, k) for k, name in enumerate(("c", *rule.states))}
-            vectors = {"w": self.w[place], "p": self.p[place]} | shared
-            before = [vectors[name][chosen] for name in rule.vectors]
-            self.calls[place].flat(self.w[place])
-            counted = {"staleness": self.calls[place].staleness, "workers": self.workers}
-            scalars = scalars_of(rule) | {name: value for name, value in counted.items() if name in rule.scalars}
-            results = dict(zip(("c", "w", *rule.states), rule(*before, **scalars), strict=True))
-            results |= {"p": results["w"]} if "p" in rule.vectors else {}
-            for name, result in results.items():
-                assert np.array_equal(vectors[name][chosen], result), f"{name} of {rule.name} differs from its formula"
+        """Exchange once on every set, by either kernel, and compare a sample with the formula in numpy, bit for bit."""
+        for calls in (self.calls, self.rivals):
+            for place in self.sets:
+                scatter(self.w[place], self.random)
+                scatter(self.p[place], self.random)
+                self.verify_one(calls[place], place)
+
+    def verify_one(self, call, place: int) -> None:
+        center, rule = self.centers[place], self.rule
+        chosen = np.unique(np.append(self.random.integers(0, center.size, SAMPLES), [0, center.size - 1]))
+        shared = {name: view(center, k) for k, name in enumerate(("c", *rule.states))}
+        vectors = {"w": self.w[place], "p": self.p[place]} | shared
+        before = [vectors[name][chosen] for name in rule.vectors]
+        call.flat(self.w[place])
+        counted = {"staleness": call.staleness, "workers": self.workers}
+        scalars = scalars_of(rule) | {name: value for name, value in counted.items() if name in rule.scalars}
+        results = dict(zip(("c", "w", *rule.states), rule(*before, **scalars), strict=True))
+        results |= {"p": results["w"]} if "p" in rule.vectors else {}
+        for name, result in results.items():
+            assert np.array_equal(vectors[name][chosen], result), f"{name} of {rule.name} differs from its formula"
 
     def close(self) -> None:
         """Leave the centers."""

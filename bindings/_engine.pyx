@@ -3,6 +3,7 @@
 
 One idiom, without exception: C returns a status, and `CHK` turns it into an exception of dkcore/errors.py.
 """
+cimport cython
 cimport numpy as cnp
 from dkcore cimport *
 from libc.string cimport memset
@@ -154,11 +155,13 @@ cdef class Segment:
         return seen
 
 
+@cython.no_gc_clear  # __dealloc__ needs the segment
 cdef class Slot:
     """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
 
     cdef dk_worker *handle
     cdef readonly Segment segment
+    cdef object __weakref__
 
     def __init__(self, Segment segment, int64_t rank):
         self.segment = segment
@@ -226,7 +229,8 @@ cdef class Call:
         if not isinstance(array, cnp.ndarray):
             raise TypeError(errors.expected(f"{what} as a numpy array", type(array).__name__, "It is changed in place."))
         cdef cnp.ndarray vector = array
-        if cnp.PyArray_TYPE(vector) != self.typenum or <uint64_t>cnp.PyArray_SIZE(vector) != self.length:
+        if (cnp.PyArray_TYPE(vector) != self.typenum or not cnp.PyArray_ISNOTSWAPPED(vector)
+                or <uint64_t>cnp.PyArray_SIZE(vector) != self.length):
             raise errors.LayoutError(errors.expected(f"{what} of {self.length} {np.dtype(self.typenum)}", f"{array.size} {array.dtype}",
                                                      "It must fit the center."))
         if not cnp.PyArray_CHKFLAGS(vector, cnp.NPY_ARRAY_CARRAY):
@@ -264,8 +268,9 @@ cdef class Call:
         """Run on one flat array (length of the center, its dtype), in place."""
         cdef cnp.ndarray vector = self.check(w, "w")
         cdef void *address = cnp.PyArray_DATA(vector)
-        if self.call.previous == address:
-            raise ValueError("Expected w and p in memory of their own. Received: the same array. Pass p=w.copy().")
+        cdef size_t here = <size_t>address, there = <size_t>self.call.previous, size = cnp.PyArray_NBYTES(vector)
+        if there != 0 and here < there + size and there < here + size:
+            raise ValueError("Expected w and p in memory of their own. Received: arrays that overlap. Pass p=w.copy().")
         self.slot.open()
         with nogil:
             if self.call.kernel != NULL:
@@ -278,8 +283,9 @@ cdef class Call:
         """Run on native segments: addresses and lengths (elements), both uint64 and of one size, in the center's order."""
         cdef size_t count = cnp.PyArray_SIZE(addresses)
         if (cnp.PyArray_TYPE(addresses) != cnp.NPY_UINT64 or cnp.PyArray_TYPE(lengths) != cnp.NPY_UINT64
-                or <size_t>cnp.PyArray_SIZE(lengths) != count):
-            raise ValueError(errors.expected("two uint64 arrays of one size", f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}",
+                or <size_t>cnp.PyArray_SIZE(lengths) != count or not cnp.PyArray_IS_C_CONTIGUOUS(addresses)
+                or not cnp.PyArray_IS_C_CONTIGUOUS(lengths)):
+            raise ValueError(errors.expected("two contiguous uint64 arrays of one size", f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}",
                                              "One address and one length a segment."))
         cdef void **places = <void **>cnp.PyArray_DATA(addresses)
         cdef const uint64_t *sizes = <const uint64_t *>cnp.PyArray_DATA(lengths)

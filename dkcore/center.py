@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class Center:
         self.note: str = layout["note"]
         self.digest: int = layout["digest"]
         self.own_worker: Worker | None = None
+        self.claimed: WeakSet = WeakSet()  # slots of this process that were not released yet
         self.calls: dict[Rule, tuple[Call, set[str]]] = {}
 
     @classmethod
@@ -65,6 +67,8 @@ class Center:
         values = np.ascontiguousarray(array).ravel()
         if values.dtype not in (np.float32, np.float64) or values.size == 0:
             raise LayoutError(expected("one or more values of float32 or float64", f"{values.size} of {values.dtype}", "Convert with .astype."))
+        if len(note.encode()) > 1023:
+            raise ValueError(expected("a note of at most 1023 bytes", f"{len(note.encode())}", "Put long texts into the Job."))
         sweep_orphans()
         name = f"{PREFIX}{secrets.token_hex(6)}" if name is None else full_name(name)
         stripe_length = max(stripe_bytes // values.itemsize, 1)
@@ -77,7 +81,7 @@ class Center:
 
         size, dtype and digest are checked when given: LayoutError says what differs. CenterNotFoundError after the timeout.
         """
-        itemsize = 0 if dtype is None else np.dtype(dtype).itemsize
+        itemsize = 0 if dtype is None else itemsize_of(np.dtype(dtype))
         return cls(engine().Segment.attach(full_name(name), size, itemsize, digest, timeout), full_name(name))
 
     @classmethod
@@ -121,6 +125,8 @@ class Center:
         """A copy of the center, consistent within each stripe. state: 0 the center, k its k-th state vector."""
         out = np.empty(self.size, self.dtype) if out is None else out
         self.check(out)
+        if not out.flags.writeable:
+            raise ValueError(expected("a writeable array", "a read-only one", "The snapshot is copied into it."))
         self.segment.snapshot(state, out, timeout)
         return out
 
@@ -160,9 +166,9 @@ class Center:
         return self.segment.slot(worker.slot.index)
 
     def close(self) -> None:
-        """Release this process' own worker and let go of the shared memory."""
-        if self.own_worker is not None:
-            self.own_worker.release()
+        """Release all workers of this process and let go of the shared memory."""
+        for slot in list(self.claimed):
+            slot.release()
         self.calls.clear()
         self.segment.close()
 
@@ -182,6 +188,7 @@ class Worker:
     def __init__(self, center: Center, rank: int = -1):
         self.center = center
         self.slot = engine().Slot(center.segment, rank)
+        center.claimed.add(self.slot)
 
     def call(self, rule: Rule, *, p: np.ndarray | None = None, check_finite: bool = False, kernel: Kernel | None = None,
              timeout: float = 60.0, **scalars: float) -> "Call":
@@ -228,6 +235,13 @@ class Worker:
 
     def __exit__(self, *error) -> None:
         self.release()
+
+
+def itemsize_of(dtype: np.dtype) -> int:
+    """4 or 8; LayoutError for what no center can be of."""
+    if dtype not in (np.float32, np.float64):
+        raise LayoutError(expected("float32 or float64", dtype, "A center is of one of them."))
+    return dtype.itemsize
 
 
 def full_name(name: str) -> str:

@@ -49,7 +49,7 @@ def lines_of(rule: Rule, syntax: dict[str, str]) -> tuple[list[tuple[str, str, s
     for index in kept:
         node = rule.nodes[index]
         if node.op == "vector":
-            inside.append(("T", f"x{index}", f"{node.args[0]}[i]"))
+            inside.append(("T", f"x{index}", f"{pointer(node.args[0])}[i]"))
         elif node.kind == "scalar":
             if node.op == "scalar":
                 text = f"scalars[{rule.scalars.index(node.args[0])}]"
@@ -73,6 +73,11 @@ def stores(rule: Rule) -> list[tuple[str, str]]:
     return [(name, f"x{index}") for name, index in targets.items() if index != own[name]]
 
 
+def pointer(vector: str) -> str:
+    """The name of a vector in the kernel; a state may be called like one of the kernel's own (n, i, x1)."""
+    return f"{vector}_"
+
+
 def c_kernel(rule: Rule, dtype: str) -> str:
     """The kernel as a C function ``DK_NAME(rule_dtype)``; see dk_kernel in src_ext/dkcore.h for its arguments."""
     real = TYPES[dtype]
@@ -83,14 +88,14 @@ def c_kernel(rule: Rule, dtype: str) -> str:
     stored = {name for name, _ in stores(rule)}
     for index, name in enumerate(rule.vectors):
         qualifier = "" if name in stored else "const "
-        out.append(f"    {qualifier}{real} *restrict {name} = vectors[{index}];")
+        out.append(f"    {qualifier}{real} *restrict {pointer(name)} = vectors[{index}];")
     for kind, name, text in before:
         out.append(constant.format(types[kind], name, f"({real}){text}" if kind == "cast" else text))
     if not rule.scalars:
         out.append("    (void)scalars;")
     out.append("    for (size_t i = 0; i < n; i++) {")
     out += ["    " + constant.format(types[kind], name, text) for kind, name, text in inside]
-    out += [f"        {name}[i] = {value};" for name, value in stores(rule)]
+    out += [f"        {pointer(name)}[i] = {value};" for name, value in stores(rule)]
     return "\n".join([*out, "    }", "}"]) + "\n"
 
 
@@ -98,11 +103,11 @@ def python_kernel(rule: Rule, dtype: str) -> str:
     """The kernel as Python source that numba compiles: a function ``kernel(n, vectors, scalars)``."""
     before, inside = lines_of(rule, PYTHON)
     out = ["from math import sqrt", f"from numpy import {dtype} as T", "", "", "def kernel(n, vectors, scalars):"]
-    out += [f"    {name} = vectors[{index}]" for index, name in enumerate(rule.vectors)]
+    out += [f"    {pointer(name)} = vectors[{index}]" for index, name in enumerate(rule.vectors)]
     out += [f"    {name} = {f'T({text})' if kind == 'cast' else text}" for kind, name, text in before]
     out += ["    for i in range(n):"]
     out += [f"        {name} = {text}" for _, name, text in inside]
-    out += [f"        {name}[i] = {value}" for name, value in stores(rule)]
+    out += [f"        {pointer(name)}[i] = {value}" for name, value in stores(rule)]
     return "\n".join(out) + "\n"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import keras
 
 from dkcore.exchange import Exchange
+from dkcore.history import History
 
 __all__ = ["Evaluation"]
 
@@ -14,32 +15,33 @@ class Evaluation(keras.callbacks.Callback):
     """Evaluates the center on test data at the begin of training and after each epoch of this worker.
 
     Attributes:
-        points: a dict each: time (s, as in the history), epoch, and what ``evaluate`` returns.
+        history: a record an evaluation, on the clock of the exchange's own history.
+        last: what the last evaluation gave, by name.
         seconds: spent on it after the begin, which the report takes off this worker's training time.
     """
 
-    def __init__(self, exchange: Exchange, x, y, batch_size: int = 1024):
+    def __init__(self, exchange: Exchange, dataset):
         super().__init__()
-        self.worker, self.x, self.y, self.batch_size = exchange, x, y, batch_size
-        self.points: list[dict[str, float]] = []
+        self.exchange, self.dataset = exchange, dataset
+        self.history = History()
+        self.last: dict[str, float] = {}
         self.seconds = 0.0
 
     def on_train_begin(self, logs: Mapping | None = None) -> None:
-        self.evaluate(self._model, 0)
+        self.evaluate(self._model)
 
     def on_epoch_end(self, epoch: int, logs: Mapping | None = None) -> None:
         start = time.time()
-        mine = self.worker.replica.read()
-        self.worker.replica.write(self.worker.center.snapshot())
-        self.evaluate(self._model, epoch + 1)
-        self.worker.replica.write(mine)
+        mine = self.exchange.replica.read()
+        self.exchange.replica.write(self.exchange.center.snapshot())
+        self.evaluate(self._model)
+        self.exchange.replica.write(mine)
         self.seconds += time.time() - start
 
-    def final(self, model: keras.Model) -> None:
-        """Once more, when all workers are done and the model has the weights of the center."""
-        self.evaluate(model, self.points[-1]["epoch"])
-
-    def evaluate(self, model: keras.Model, epoch: int) -> None:
-        now = time.time() - self.worker.started
-        values = model.evaluate(self.x, self.y, batch_size=self.batch_size, verbose=0, return_dict=True)
-        self.points.append({"time": now, "epoch": epoch, **{name: float(value) for name, value in values.items()}})
+    def evaluate(self, model: keras.Model) -> None:
+        """Evaluate a model that has the center's weights."""
+        now = max(time.time() - self.exchange.started, 0.0)
+        values = model.evaluate(self.dataset, verbose=0, return_dict=True)
+        self.last = {name: float(value) for name, value in values.items()}
+        metrics = {name: value for name, value in self.last.items() if name != "loss"}
+        self.history.append(self.exchange.steps, now, self.exchange.epoch, self.last["loss"], metrics)

@@ -24,7 +24,7 @@ Records = list[tuple]
 
 
 class History:
-    """The records of one rank, kept in memory: an append costs less than a microsecond and converts nothing."""
+    """The records of one rank, kept in memory: an append takes about a microsecond and converts nothing."""
 
     def __init__(self) -> None:
         self.records: Records = []
@@ -49,10 +49,11 @@ class History:
         names = list(dict.fromkeys(name for record in self.records for name in record[4]))
         columns: dict[str, list] = {name: [] for name in (*FIRST, *names, *LAST)}
         for epoch, step, time, loss, metrics, staleness in self.records:
-            known = {"worker": worker, "epoch": epoch, "step": step, "time": time, "loss": loss, "staleness": staleness, **metrics}
+            values = {"worker": worker, "epoch": epoch, "step": step, "time": time, "loss": loss, "staleness": staleness, **metrics}
             for name, column in columns.items():
-                column.append(int(known[name]) if name in WHOLE else number(known.get(name)))
-        return pyarrow.table({name: pyarrow.array(column, WHOLE.get(name, "float64")) for name, column in columns.items()})
+                column.append(int(values[name]) if name in WHOLE else number(values.get(name)))
+        known = {name: column for name, column in columns.items() if name not in names or any(value is not None for value in column)}
+        return pyarrow.table({name: pyarrow.array(column, WHOLE.get(name, "float64")) for name, column in known.items()})
 
     def write(self, path: Path | str, worker: int) -> None:
         """Write the records of ``worker`` (`CENTER` for evaluations of the center) to a parquet file."""

@@ -48,11 +48,11 @@ def compile_kernel(rule: Rule, dtype: np.dtype | type | str, via: str | None = N
     if not isinstance(rule, Rule):
         raise RuleError(expected("a rule", repr(rule), "Decorate the formula with @dkcore.rule."))
     builtin = REGISTRY.get(rule.name)
-    is_builtin = builtin is not None and (builtin is rule or builtin.nodes == rule.nodes)
+    is_builtin = builtin is not None and (builtin.nodes, builtin.outputs) == (rule.nodes, rule.outputs)
     if via == "numba" or (via is None and not is_builtin):
         # Keyed by what is computed, not by the name: a notebook defines the same rule again and again.
         return numba_kernel(emit.python_kernel(rule, name), name)
-    address = engine().find_kernel(rule.name, name, via) if is_builtin else 0
+    address = engine().find_kernel(builtin.name, name, via) if is_builtin else 0
     if not address:
         have = ", ".join(["numba", *(instruction_sets() if is_builtin else [])])
         raise RuleError(expected(f"a kernel of {rule.name!r} among: {have}", via, "Pass via=None for the best."))

@@ -92,6 +92,8 @@ def init() -> World:
     global opened
     if opened is None:
         communicator = load_mpi().COMM_WORLD
+        if communicator.size == 1:
+            unlink_segments()  # Open MPI forgets them; nobody else will ever open them
         check_size(communicator.size)
         opened = join(communicator.Dup())
         atexit.register(opened.close, LINGER)

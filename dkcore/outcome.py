@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkcore import history, report
+from dkcore import history
 from dkcore.job import Job
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     """The summary (keys as in report.json) and the history of a job whose ranks have ended."""
     ranks = [json.loads((job.directory / f"rank-{rank}.json").read_text()) for rank in range(job.workers)]
     path = job.directory / "evaluation.json"
-    points = json.loads(path.read_text()) if path.exists() else []
-    parts = [job.directory / f"rank-{rank}.parquet" for rank in range(job.workers)]
-    table = history.merge(parts, job.directory / "history.parquet", points)
-    return summarize(job, ranks, points), table
+    test = json.loads(path.read_text()) if path.exists() else {}
+    parts = [job.directory / f"rank-{rank}.parquet" for rank in range(job.workers)] + list(job.directory.glob("center.parquet"))
+    return summarize(job, ranks, test), history.merge(parts, job.directory / "history.parquet")
 
 
 def deliver(job: Job, out: Path) -> dict[str, Any]:
@@ -30,18 +29,18 @@ def deliver(job: Job, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     summary, table = collect(job)
     histograms = summary.pop("histograms")
+    from dkcore import report
     report.write(out, summary, table, histograms)
     shutil.move(job.directory / "trained.keras", out / "model.keras")
     shutil.move(job.directory / "history.parquet", out / "history.parquet")
     return summary
 
 
-def summarize(job: Job, ranks: list[dict], points: list[dict]) -> dict[str, Any]:
+def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, Any]:
     """One flat dict. The clock runs from each rank's first exchange, when graphs are traced and compiled, to its last."""
     spans = [rank["last"] - rank["first"] - rank["evaluation_seconds"] for rank in ranks]
     exchanges = sum(rank["exchanges"] for rank in ranks)
     timed = sum(rank["samples_timed"] for rank in ranks)
-    test = points[-1] if points else {}
     accuracy = next((value for name, value in test.items() if "acc" in name), None)
     seconds = max(spans)
     return {

@@ -130,7 +130,10 @@ class JaxStep(JaxAssign):
         for place, array in zip(self._places, new, strict=True):
             group, index = (trainable, place) if place < len(trainable) else (others, place - len(trainable))
             group[index] = array
-        self._fresh = {id(before): (before, after) for before, after in zip(old, new, strict=True)}
+        # A second write before the step comes finds the arrays of the first: the step will still come with the oldest.
+        oldest = {id(after): before for before, after in self._fresh.values()}
+        pairs = [(oldest.get(id(before), before), after) for before, after in zip(old, new, strict=True)]
+        self._fresh = {id(before): (before, after) for before, after in pairs}
         return self._wrap()
 
     def _wrap(self) -> None:

@@ -50,14 +50,14 @@ class Trace:
 
     rule: str
     nodes: list[Node] = field(default_factory=list)
-    seen: dict[Node, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # by repr: 0.0 and -0.0 are equal, and two constants
 
     def add(self, op: str, args: tuple, kind: str) -> "Symbol":
         node = Node(op, args, kind)
-        if node not in self.seen:
-            self.seen[node] = len(self.nodes)
+        if repr(node) not in self.seen:
+            self.seen[repr(node)] = len(self.nodes)
             self.nodes.append(node)
-        return Symbol(self, self.seen[node], kind)
+        return Symbol(self, self.seen[repr(node)], kind)
 
     def lift(self, value: Any) -> "Symbol":
         if isinstance(value, Symbol):
@@ -83,6 +83,8 @@ class Symbol(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         trace, name = self.trace, ufunc.__name__
         known = ARITHMETIC | COMPARISON | LOGIC | FUNCTIONS
+        if "out" in options:
+            trace.refuse("new vectors", "a change in place (+=, -=, *=, /=)", "It would change the caller's arrays: write c = c + ...")
         if method != "__call__" or options or name not in known:
             trace.refuse(
                 f"one of {', '.join(sorted(known))}, or np.where", f"np.{name}", "Write it with these; clip with np.where."

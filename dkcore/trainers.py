@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from dkcore.errors import ModelError, expected
 from dkcore.job import Job
 from dkcore.rule import Rule
@@ -109,7 +111,7 @@ class Trainer:
     def get_history(self) -> list[dict]:
         """One record for each exchange of each worker: worker, step, time, epoch, loss, metrics, staleness."""
         self.done()
-        return self.history.to_pylist()
+        return [record for record in self.history.to_pylist() if record["worker"] >= 0]
 
     def get_executor_history(self, worker: int) -> list[dict]:
         """The records of one worker, in order."""
@@ -118,8 +120,8 @@ class Trainer:
         self.done()
         return history.executor_history(self.history, worker)
 
-    def get_averaged_history(self) -> list[dict]:
-        """Loss and metrics at each step, averaged over the workers."""
+    def get_averaged_history(self) -> np.ndarray:
+        """Loss and metrics at each step, averaged over the workers: a structured array, see `dkcore.history`."""
         from dkcore import history
 
         self.done()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import keras
 
 from dkcore.center import Center
-from dkcore.data import Shard
-from dkcore.errors import DataError, ModelError, expected
+from dkcore.data import Shard, first_leaf, read
+from dkcore.errors import ModelError, expected
 from dkcore.evaluation import Evaluation
 from dkcore.exchange import Exchange
+from dkcore.history import CENTER
 
 if TYPE_CHECKING:
     from dkcore.job import Job
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+TEST_BATCH = 1000
+
 
 def train(job: "Job", world: "World") -> None:
     """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
     keras.utils.set_random_seed(job.seed + world.rank)
     shard = Shard(job.directory / "data", world.rank, world.size)
-    if shard.samples == 0:
-        raise DataError(expected(f"at least one sample for each of {world.size} ranks", "fewer", "Start fewer workers."))
     model = build(job)
     compile_model(job, model, shard)
     center = Center.of(model, world, rule=job.the_rule, note=job.trainer)
@@ -39,23 +40,24 @@ def train(job: "Job", world: "World") -> None:
         batch_size=job.batch_size, epochs=job.epochs, **job.scalars,
     )  # fmt: skip
     callbacks: list[keras.callbacks.Callback] = [exchange]
-    test = shard.test(scale=job.scale) if world.rank == 0 else None
     evaluation = None
-    if test is not None:
-        evaluation = Evaluation(exchange, *test)
+    if world.rank == 0 and "x_test" in read(job.directory / "data"):
+        test = Shard(job.directory / "data", part="test")
+        evaluation = Evaluation(exchange, test.dataset(job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
         callbacks.append(evaluation)
     dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=job.seed, scale=job.scale)
     world.comm.Barrier()  # so that no worker has the center to itself while others still start
     exchange.started = time.time()
     model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
-    exchange.history.write(job.directory / f"rank-{world.rank}.parquet")
+    exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)
     write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
     world.comm.Barrier()  # the center is final when the last worker has made its last exchange
     if world.rank == 0:
         center.copy_to(model)
         if evaluation is not None:
-            evaluation.final(model)
-            (job.directory / "evaluation.json").write_text(json.dumps(evaluation.points))
+            evaluation.evaluate(model)
+            evaluation.history.write(job.directory / "center.parquet", CENTER)
+            (job.directory / "evaluation.json").write_text(json.dumps(evaluation.last))
         model.save(job.directory / "trained.keras")
     center.close()
 
@@ -107,29 +109,29 @@ def compile_model(job: "Job", model: keras.Model, shard: Shard) -> None:
 
 def default_loss(shard: Shard) -> str:
     """Integer labels are classes; of anything else only the user knows what it is."""
-    kind = getattr(shard.labels, "dtype", None)
-    if kind is None or kind.kind not in "iu":
+    kind = first_leaf(shard.arrays[1]).dtype if len(shard.arrays) > 1 else None
+    if kind is None or kind.kind not in "iu" or isinstance(shard.arrays[1], dict | list):
         raise ModelError(expected("a loss", f"none, with labels of {kind}", "Pass loss='mse', 'categorical_crossentropy', ..."))
     return "sparse_categorical_crossentropy"
 
 
 def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evaluation | None, samples: int) -> None:
     """rank-N.json: what this rank did, for the report."""
-    times, steps = exchange.history.times, exchange.history.steps
+    steps, times = zip(*((step, time) for _, step, time, *_ in exchange.history.records), strict=True)
     sums = {
         "rank": world.rank,
         "samples": samples,
-        "samples_timed": samples - min(steps[0] * job.batch_size, samples) if steps else 0,
+        "samples_timed": samples - min(steps[0] * job.batch_size, samples),
         "steps": exchange.steps,
         "exchanges": exchange.exchanges,
         "exchange_seconds": exchange.seconds,
         "staleness_sum": exchange.staleness_sum,
         "histogram": exchange.histogram.tolist(),
-        "first": times[0] if times else 0.0,
-        "last": times[-1] if times else 0.0,
+        "first": times[0],
+        "last": times[-1],
         "evaluation_seconds": evaluation.seconds if evaluation else 0.0,
         "level": exchange.replica.level,
         "weights": exchange.replica.size,
-        "cores": world.cores if isinstance(world.cores, int) else len(world.cores),
+        "cores": world.cores,
     }
     (job.directory / f"rank-{world.rank}.json").write_text(json.dumps(sums))

@@ -32,7 +32,7 @@ typedef enum dk_status {
     DK_LAYOUT = 6,       /* the segment has another layout than was asked for */
     DK_TIMEOUT = 7,      /* a stripe stayed locked; dk_error() names stripe and holder */
     DK_FULL = 8,         /* all slots are claimed by live workers */
-    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: the stripe was left untouched */
+    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: neither it nor what follows it reached the center */
 } dk_status;
 
 const char *dk_error(void);
@@ -116,7 +116,7 @@ dk_status dk_worker_release(dk_worker *worker);
 uint32_t dk_worker_slot(const dk_worker *worker);
 /* What a monitor sees of this worker; NaN loss means none yet. */
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
-dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out);
+dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out); /* buries the slot's owner if it is dead */
 
 /* ------------------------------------------------------------------ exchange */
 
@@ -135,7 +135,7 @@ typedef struct dk_call {
     double timeout_s;                 /* for one stripe */
     double staleness;                 /* OUT: mean over stripes of the last run */
     double seconds;                   /* OUT: of the last run */
-    uint64_t bad_element;             /* OUT: where the first piece that is not finite begins */
+    uint64_t bad_element;             /* OUT: the first one met that is not finite */
     char message[512];                /* OUT: why status is not DK_OK; dk_error() belongs to the thread that ran it */
 } dk_call;
 

@@ -82,9 +82,10 @@ static dk_status run_stripe(const pass *pass, cursor at, uint64_t begin, uint64_
         if (finite && n > BLOCK)
             n = BLOCK;
         if (finite && !finite(n, weights)) {
+            for (; finite(1, weights); weights += pass->item)
+                i++;
             pass->call->bad_element = i;
-            return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's elements %llu to %llu", (unsigned long long)i,
-                           (unsigned long long)(i + n - 1));
+            return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's element %llu", (unsigned long long)i);
         }
         run_block(pass, weights, i, n);
         advance(&pass->weights, &at, n);

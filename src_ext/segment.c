@@ -87,7 +87,9 @@ static dk_status reserve(int fd, const char *name, uint64_t bytes) {
         return dk_fail(DK_SYSTEM, "fstatvfs %s: %s", name, strerror(errno));
     uint64_t have = (uint64_t)room.f_bavail * room.f_frsize;
     int full = room.f_blocks != 0 && have < bytes; /* no blocks at all: a tmpfs without a limit */
-    int error = full ? ENOSPC : posix_fallocate(fd, 0, (off_t)bytes);
+    int error = full ? ENOSPC : EINTR;
+    while (error == EINTR) /* a signal of the host's; what it is for is not ours to know */
+        error = posix_fallocate(fd, 0, (off_t)bytes);
     if (error == ENOSPC || error == ENOMEM)
         return dk_fail(DK_NO_ROOM, "have %llu bytes free in /dev/shm, need %llu", (unsigned long long)have, (unsigned long long)bytes);
     return error ? dk_fail(DK_SYSTEM, "posix_fallocate %s: %s", name, strerror(error)) : DK_OK;

@@ -33,12 +33,15 @@ static void bury(dk_center *center, dk_slot *slot, uint64_t state) {
     }
 }
 
+static void bury_if_dead(dk_center *center, uint32_t i) {
+    uint64_t state = atomic_load(&center->slots[i].state);
+    if ((state & 0xff) == DK_SLOT_CLAIMED && lock_byte(center->fd, i, F_OFD_GETLK, F_WRLCK) == 0)
+        bury(center, &center->slots[i], state);
+}
+
 void dk_slots_bury(dk_center *center) {
-    for (uint32_t i = 0; i < center->header->layout.slots; i++) {
-        uint64_t state = atomic_load(&center->slots[i].state);
-        if ((state & 0xff) == DK_SLOT_CLAIMED && lock_byte(center->fd, i, F_OFD_GETLK, F_WRLCK) == 0)
-            bury(center, &center->slots[i], state);
-    }
+    for (uint32_t i = 0; i < center->header->layout.slots; i++)
+        bury_if_dead(center, i);
 }
 
 static void settle(dk_worker *worker, int64_t rank) {
@@ -130,6 +133,7 @@ dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, 
 dk_status dk_center_slot(dk_center *center, uint32_t index, dk_slot_view *out) {
     if (index >= center->header->layout.slots)
         return dk_fail(DK_INVALID, "slot %u of %u", index, center->header->layout.slots);
+    bury_if_dead(center, index);
     dk_slot *slot = &center->slots[index];
     out->state = (uint32_t)(atomic_load(&slot->state) & 0xff);
     out->pid = GET(slot->pid);

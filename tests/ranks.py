@@ -59,12 +59,17 @@ class Traces:
     """What there was before a test, to tell what it left."""
 
     def __init__(self, directory: Path):
-        self.directory, self.before = directory, self.files()
+        self.directory, self.before = directory, set()
+        self.before = self.files()
+
+    def shared(self) -> set[str]:
+        """New names in shared memory, of those that ranks and MPI make."""
+        return {name for name in os.listdir("/dev/shm") if name.startswith(MPI_FILES)} - self.before
 
     def files(self) -> set[str]:
-        shared = [name for name in os.listdir("/dev/shm") if name.startswith(MPI_FILES)]
-        scratch = [name for name in os.listdir(tempfile.gettempdir()) if name.startswith(("dkcore-", "ompi.", "prte."))]
-        return {*shared, *scratch}
+        """The same, and new folders for temporary files."""
+        scratch = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(("dkcore-", "ompi.", "prte."))}
+        return self.shared() | scratch - self.before
 
     def processes(self) -> list[int]:
         """Of any job in the directory."""
@@ -83,8 +88,8 @@ class Traces:
     def gone(self, within: float = 5.0) -> float:
         """Wait for all to be gone; the seconds that took. Fails with what is left."""
         began = time.monotonic()
-        while self.processes() or self.files() - self.before:
+        while self.processes() or self.files():
             passed = time.monotonic() - began
-            assert passed < within, f"left: processes {self.processes()}, files {self.files() - self.before}"
+            assert passed < within, f"left: processes {self.processes()}, files {self.files()}"
             time.sleep(0.05)
         return time.monotonic() - began

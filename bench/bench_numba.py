@@ -1,0 +1,28 @@
+"""Does a rule of your own, compiled by numba, run as fast as one that was built in?
+
+Every built-in rule through numba and through C, in the same engine: beyond the caches, and in the second-level cache,
+where the code itself shows.
+"""
+
+from bench.case import RULES, Case
+
+SIZES = {"": 4_798_010, "/cached": 65_536}
+REPEAT = {"": 4, "/cached": 50}
+ROUNDS = {"": 9, "/cached": 41}
+
+
+def cases(quick: bool) -> list[Case]:
+    """Every rule, both sizes."""
+    return [Case(f"numba_vs_c/{name}{place}", rule=name, place=place) for place in SIZES for name in RULES]
+
+
+def bench_numba(case, stage, turns):
+    crew, _ = stage.set_up(SIZES[case.place], 1, cached=bool(case.place))
+    crew.ask("choose", case.rule, None, "numba")
+    sides = {name: lambda name=name: crew.seconds(name, REPEAT[case.place]) for name in ("rival", "exchange")}
+
+    def verify() -> None:
+        crew.ask("verify")
+
+    seconds = turns(sides, rounds=ROUNDS[case.place], verify=verify)
+    turns.figure(case.keys[0], seconds["exchange"] / seconds["rival"])
