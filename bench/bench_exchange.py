@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.case import RULES, Case
 from bench.flat import bytes_per_parameter
+from bench.stage import set_stage
 from bench.triad import BYTES
 from dkcore.kernels import instruction_sets
 from dkcore.rules import REGISTRY
@@ -35,8 +36,8 @@ def keys(name: str, size: int, workers: int, via: str | None) -> list[str]:
     return [f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"]
 
 
-def bench_exchange(case, stage, turns, quick):
-    crew, centers = stage.set_up(case.size, case.workers)
+def bench_exchange(case, kept, turns, quick):
+    crew, centers = set_stage(kept, case.size, case.workers)
     crew.ask("choose", case.rule, case.via)
     names = ("exchange", "unlocked", *BYTES)
 

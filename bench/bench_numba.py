@@ -5,6 +5,7 @@ where the code itself shows.
 """
 
 from bench.case import RULES, Case
+from bench.stage import set_stage
 
 SIZES = {"": 4_798_010, "/cached": 65_536}
 REPEAT = {"": 4, "/cached": 50}
@@ -16,8 +17,8 @@ def cases(quick: bool) -> list[Case]:
     return [Case(f"numba_vs_c/{name}{place}", rule=name, place=place) for place in SIZES for name in RULES]
 
 
-def bench_numba(case, stage, turns):
-    crew, _ = stage.set_up(SIZES[case.place], 1, cached=bool(case.place))
+def bench_numba(case, kept, turns):
+    crew, _ = set_stage(kept, SIZES[case.place], 1, cached=bool(case.place))
     crew.ask("choose", case.rule, None, "numba")
     sides = {name: lambda name=name: crew.seconds(name, REPEAT[case.place]) for name in ("rival", "exchange")}
 

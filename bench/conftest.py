@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.clock import Clock
+from bench.kept import Kept
 from bench.report import Report
-from bench.stage import Stage
 from bench.turns import Turns
 
 CLOCK = Clock()
@@ -83,7 +83,7 @@ def turns(benchmark, request) -> Turns:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    """Centers and workers with flat vectors."""
-    with Stage() as made:
+def kept() -> Iterator[Kept]:
+    """What the cases of a file hand on to each other."""
+    with Kept() as made:
         yield made

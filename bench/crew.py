@@ -15,25 +15,24 @@ from typing import Any
 __all__ = ["Crew"]
 
 PATIENCE = 600.0  # seconds for one answer; a crew that is slower hangs
-MEETING = 60.0  # seconds that a worker waits for the others at the gate
+MEETING = 300.0  # seconds that a worker waits for the others at the gate
 
 
 class Crew:
     """``workers`` processes. A context manager; its processes end with it, and with their parent.
 
     subject: "module:name" of a callable that is called as ``name(index, workers, *arguments)`` in each process.
-    environment: variables set before the subject's module is imported. pinned: each worker keeps to a core of its own.
+    environment: variables set before the subject's module is imported. cores: what each worker keeps to: "one" of its own, a
+    fair "share", or "all".
     """
 
-    def __init__(self, workers: int, subject: str, *arguments, environment: dict[str, str] | None = None, pinned: bool = True):
+    def __init__(self, workers: int, subject: str, *arguments, environment: dict[str, str] | None = None, cores: str = "one"):
         context = multiprocessing.get_context("spawn")
         gate = context.RawArray(ctypes.c_int64, workers)
-        cores = sorted(os.sched_getaffinity(0))
         self.members = []
         for index in range(workers):
             ours, theirs = context.Pipe()
-            core = cores[index % len(cores)] if pinned else None
-            options = (theirs, gate, index, core, subject, arguments, environment or {})
+            options = (theirs, gate, index, places(cores, index, workers), subject, arguments, environment or {})
             process = context.Process(target=serve, args=options, daemon=True)
             process.start()
             theirs.close()
@@ -93,11 +92,18 @@ class Crew:
         self.close()
 
 
-def serve(connection, gate, index, core, subject, arguments, environment) -> None:
+def places(cores: str, index: int, workers: int) -> set[int]:
+    """The processors of one worker; see `Crew`."""
+    have = sorted(os.sched_getaffinity(0))
+    if cores == "one" or len(have) < workers:
+        return {have[index % len(have)]}
+    return set(have) if cores == "all" else set(have[index * len(have) // workers : (index + 1) * len(have) // workers])
+
+
+def serve(connection, gate, index, cores, subject, arguments, environment) -> None:
     """The life of a worker: make the subject, then obey until the parent lets go of the pipe."""
     os.environ.update(environment)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         module, name = subject.split(":")
         made = getattr(importlib.import_module(module), name)(index, len(gate), *arguments)

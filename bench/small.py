@@ -43,14 +43,16 @@ class Small:
     def verify(self) -> None:
         """One exchange either way against the formula in numpy, bit for bit."""
         scalars = scalars_of(self.rule)
-        for run in (lambda: self.center.exchange(self.rule, *self.vectors, **scalars), lambda: self.call.flat(self.w)):
+
+        def prepared() -> float:
+            self.call.flat(self.w)
+            return self.call.staleness
+
+        for run in (lambda: self.center.exchange(self.rule, *self.vectors, **scalars), prepared):
             self.w += self.random.standard_normal(self.size, np.float32)
             shared = [self.center.snapshot(state=k) for k in range(1 + len(self.rule.states))]
             before = shared[:1] + [vector.copy() for vector in self.vectors] + shared[1:]
-            run()
-            counted = {"staleness": 0, "workers": 1}
-            if "staleness" in self.rule.scalars:
-                counted["staleness"] = self.call.staleness
+            counted = {"staleness": run(), "workers": self.center.counts["live"]}
             known = scalars | {name: value for name, value in counted.items() if name in self.rule.scalars}
             center, worker, *_ = self.rule(*before, **known)
             assert np.array_equal(self.w, worker), f"w of {self.rule.name} differs from its formula"

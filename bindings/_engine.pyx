@@ -46,8 +46,11 @@ def instruction_sets():
 
 def find_kernel(str rule, str dtype, str isa=None):
     """Address of the built-in kernel, or 0. isa None: the widest that runs here."""
-    encoded = None if isa is None else isa.encode()
-    return <size_t>dk_kernel_find(rule.encode(), dtype.encode(), NULL if encoded is None else <const char *>encoded)
+    cdef bytes encoded = b"" if isa is None else isa.encode()
+    cdef const char *wanted = NULL
+    if isa is not None:
+        wanted = encoded
+    return <size_t>dk_kernel_find(rule.encode(), dtype.encode(), wanted)
 
 
 def sweep(str name):
@@ -231,8 +234,8 @@ cdef class Call:
         cdef cnp.ndarray vector = array
         if (cnp.PyArray_TYPE(vector) != self.typenum or not cnp.PyArray_ISNOTSWAPPED(vector)
                 or <uint64_t>cnp.PyArray_SIZE(vector) != self.length):
-            raise errors.LayoutError(errors.expected(f"{what} of {self.length} {np.dtype(self.typenum)}", f"{array.size} {array.dtype}",
-                                                     "It must fit the center."))
+            dtype = cnp.PyArray_DescrFromType(self.typenum)
+            raise errors.LayoutError(errors.expected(f"{what} of {self.length} {dtype}", f"{array.size} {array.dtype}", "It must fit the center."))
         if not cnp.PyArray_CHKFLAGS(vector, cnp.NPY_ARRAY_CARRAY):
             raise ValueError(errors.expected(f"{what} contiguous, aligned and writeable", str(array.flags), "It is changed in place."))
         return vector

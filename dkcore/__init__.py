@@ -4,6 +4,8 @@ Importing it is light: no framework, no MPI and no compiler is loaded before som
 """
 
 import importlib
+import sys
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -29,9 +31,18 @@ MODULES = ("errors", "rules", "trainers")
 __all__ = [*HOMES, *MODULES]
 
 
+class Package(ModuleType):
+    """`rule` names a module too, which the import of anything puts into our namespace: there the decorator wins."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value.rule if name == "rule" and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = Package
+
+
 def __getattr__(name: str):
     if name in HOMES:
-        # `rule` names a module too, and importing it puts the module in our namespace: the decorator wins.
         value = getattr(importlib.import_module(f"dkcore.{HOMES[name]}"), name)
     elif name in MODULES:
         value = importlib.import_module(f"dkcore.{name}")

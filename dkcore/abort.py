@@ -1,19 +1,24 @@
 """The hard end of a job: what all ranks do when one of them failed, and nothing would ever answer the others."""
 
 import faulthandler
+import fcntl
 import os
+import stat
+import struct
 import sys
+import termios
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from dkcore.guard import MPI_SEGMENTS, SHARED_MEMORY
 from dkcore.watch import Terminated
 
 __all__ = ["abort", "abort_on_uncaught", "at_abort", "exit_code", "mpi_segments", "own_frames", "unlink_segments"]
 
-SHARED_MEMORY = "/dev/shm"
-MPI_SEGMENTS = ("mpich_shm_", "sm_segment.", "vader_segment.")  # what MPICH and Open MPI name theirs
 RUNNERS = ("<frozen runpy>", "mpi4py/__main__.py", "mpi4py/run.py", "dkcore/worker.py")
+DRAIN = 1.0  # seconds at most for mpiexec to read what a rank said last
 STUCK = 3.0  # seconds after which an MPI_Abort that does not come through is helped
 
 functions: list[Callable[[], None]] = []
@@ -33,10 +38,20 @@ def abort(code: int, reason: str = "") -> None:
             function()
         except Exception:  # told, not raised: the job must end, and the other functions must run
             traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    drain(sys.stdout)
+    drain(sys.stderr)
     faulthandler.dump_traceback_later(STUCK, exit=True)
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+
+
+def drain(stream) -> None:
+    """Have mpiexec read what this rank said: once a rank aborts, it stops listening."""
+    stream.flush()
+    unread, deadline = struct.pack("i", 0), time.monotonic() + DRAIN
+    while stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode) and time.monotonic() < deadline:
+        if fcntl.ioctl(stream.fileno(), termios.FIONREAD, unread) == unread:
+            break
+        time.sleep(0.01)
 
 
 def abort_on_uncaught() -> Callable[[], None]:

@@ -169,6 +169,7 @@ class Center:
         """Release all workers of this process and let go of the shared memory."""
         for slot in list(self.claimed):
             slot.release()
+        self.own_worker = None
         self.calls.clear()
         self.segment.close()
 

@@ -12,6 +12,7 @@ __all__ = ["Share", "fair_share", "take_share"]
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 THREADS = Path("/proc/self/task")
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ def cores_told(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isdigit():
-        raise ValueError(expected("DKCORE_CORES to be 0 or more", repr(text), "It is the number of cores of each rank; 0: as they are."))
+        advice = "It is the number of cores of each rank; 0 leaves them as they are."
+        raise ValueError(expected("DKCORE_CORES to be 0 or more", repr(text), advice))
     return int(text)
 
 
@@ -95,8 +97,7 @@ def core_of(cpu: int) -> tuple[int, int, int]:
 
 def cpu_quota() -> float | None:
     """Processors' worth of time that this process' cgroup (version 2) allows, or None."""
-    groups = Path("/proc/self/cgroup")
-    lines = groups.read_text().splitlines() if groups.is_file() else []
+    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.is_file() else []
     own = next((line[4:] for line in lines if line.startswith("0::/")), None)
     if own is None:
         return None

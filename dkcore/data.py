@@ -115,7 +115,8 @@ def read(directory: Path | str) -> dict[str, Nested]:
             # Copy-on-write: frameworks refuse read-only memory, and nobody shall change the file.
             return np.memmap(directory / file, dtype, "c", offset, tuple(shape))
         except (OSError, ValueError) as error:
-            raise DataError(expected(f"{path} in {directory / file}", error, "Files of a job must stay where they are.")) from error
+            what = f"{path} in {directory / file}"
+            raise DataError(expected(what, error, "Files of a job must stay where they are.")) from error
 
     return {key: map_arrays(mapped, value, key) for key, value in content["structure"].items()}
 
@@ -127,8 +128,9 @@ def place(directory: Path, name: str, array: np.ndarray) -> dict:
     if not (mapped and array.mode == "r" and array.flags.c_contiguous):
         np.save(directory / name, np.ascontiguousarray(array), allow_pickle=False)
         array = np.load(directory / name, mmap_mode="r")
-    file = name if Path(array.filename).parent == directory.resolve() else array.filename
-    return {"file": str(file), "dtype": array.dtype.str, "offset": array.offset, "shape": array.shape}
+    file = Path(array.filename).resolve()
+    file = file.name if file.parent == directory.resolve() else str(file)
+    return {"file": file, "dtype": array.dtype.str, "offset": array.offset, "shape": array.shape}
 
 
 def map_arrays(function: Callable[[str, Any], Any], nested: Nested, path: str) -> Nested:
@@ -155,9 +157,7 @@ def checked(arrays: Mapping[str, Nested]) -> dict[str, Nested]:
     parts = {key: map_arrays(as_numbers, arrays[key], key) for key in KEYS if arrays.get(key) is not None}
     for part in PARTS:
         keys = [key for key in parts if key.endswith(f"_{part}")]
-        lengths: dict[str, int] = {}
-        for key in keys:
-            map_arrays(lambda path, leaf: lengths.setdefault(path, len(leaf)), parts[key], key)
+        lengths = dict(pair for key in keys for pair in flatten(map_arrays(lambda path, leaf: (path, len(leaf)), parts[key], key)))
         if len(set(lengths.values())) > 1:
             raise DataError(expected("arrays of one length", lengths, "The first axis of each array is the sample."))
         needed = [f"{name}_{part}" for name in ("x", "y", "sample_weight")][: len(keys)]

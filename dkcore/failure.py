@@ -11,7 +11,9 @@ __all__ = ["explain"]
 TAIL = 20  # lines of a log that a message shows
 
 
-def explain(statuses: dict[int, Status], ranks: int, lost: tuple[float, list[int]] | None, reason: str, directory: Path) -> RankError | None:
+def explain(
+    statuses: dict[int, Status], ranks: int, lost: tuple[float, list[int]] | None, reason: str, directory: Path
+) -> RankError | None:
     """The error of a job that has ended, or None when all its ranks ended well.
 
     lost: when, and which ranks, died first without a word. reason: why the launcher ended the job, if it was that.
@@ -37,15 +39,16 @@ def explain(statuses: dict[int, Status], ranks: int, lost: tuple[float, list[int
 def of_failed(status: Status, ranks: int, directory: Path) -> RankError:
     log = tail(directory, f"rank-{status.rank}.log", until="Traceback (most recent call last)")  # the status has that
     received = f"rank {status.rank} (pid {status.pid} on {status.host}) ended by {status.error}"
-    return error(ranks, received, "Its traceback and the end of its log follow.", f"{status.trace}\n{log}", status.rank, status.code)
+    advice = "Its traceback and the end of its log follow."
+    return error(ranks, received, advice, f"{status.trace}\n{log}", status.rank, status.code)
 
 
 def of_lost(statuses: list[Status], ranks: int, code: int | None, directory: Path) -> RankError:
-    first = statuses[0]
     names = " and ".join(f"rank {status.rank} (pid {status.pid} on {status.host})" for status in statuses)
     received = f"{names} dead without a word" + (f", exit code {code} from mpiexec" if code else "")
     advice = "Killed, out of memory, or os._exit? With all ranks at once: was mpiexec's proxy killed?"
-    return error(ranks, received, advice, tail(directory, f"rank-{first.rank}.log"), first.rank, code or 1)
+    logs = "\n".join(tail(directory, f"rank-{status.rank}.log") for status in statuses)
+    return error(ranks, received, advice, logs, statuses[0].rank if len(statuses) == 1 else None, code or 1)
 
 
 def error(ranks: int, received: str, advice: str, more: str, rank: int | None = None, code: int | None = 1) -> RankError:

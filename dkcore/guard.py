@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,12 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["MARK", "tear_down"]
+__all__ = ["MARK", "MPI_SEGMENTS", "tear_down"]
 
 MARK = "DKCORE_LAUNCH"
 SHARED_MEMORY = "/dev/shm"
 PREFIX = "dkcore-"
+MPI_SEGMENTS = ("mpich_shm_", "sm_segment.", "vader_segment.")  # what MPICH and Open MPI name theirs
 HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 PATIENCE = 5.0  # seconds for killed processes to be gone
 PR_SET_PDEATHSIG = 1
@@ -63,42 +65,64 @@ def die_with(parent: int, number: int) -> None:
 def tear_down(plan: dict) -> None:
     """Kill every process of the job, and remove what they leave in shared memory and in its scratch folder."""
     mark = f"{MARK}={plan['mark']}".encode()
-    deadline = time.monotonic() + PATIENCE
-    while kill_marked(mark) and time.monotonic() < deadline:
+    deadline, segments = time.monotonic() + PATIENCE, named_segments(plan["directory"])
+    while (mapped := kill_marked(mark)) is not None and time.monotonic() < deadline:
+        segments |= mapped
         time.sleep(0.02)
-    for name in named_segments(plan["directory"]):
+    for pid in rank_pids(plan["directory"]):
+        with contextlib.suppress(ProcessLookupError):
+            process = os.pidfd_open(pid)
+            await_end(process)
+            os.close(process)
+    for name in segments:
         Path(SHARED_MEMORY, name).unlink(missing_ok=True)
     remove_orphans()
     if os.path.exists(plan["scratch"]):
         shutil.rmtree(plan["scratch"])
 
 
-def kill_marked(mark: bytes) -> int:
-    """Send SIGKILL to every process that bears the mark in its environment; how many those were."""
-    killed = 0
+def kill_marked(mark: bytes) -> set[str] | None:
+    """Send SIGKILL to every process that bears the mark in its environment.
+
+    Returns the names of what MPI had put into shared memory for them; None when there was no such process.
+    """
+    segments = None
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
             # Gone meanwhile, or of another user, which no process of the job is.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                killed += kill_if_marked(int(entry), mark)
-    return killed
+                mapped = kill_if_marked(int(entry), mark)
+                segments = segments if mapped is None else (segments or set()) | mapped
+    return segments
 
 
-def kill_if_marked(pid: int, mark: bytes) -> bool:
+def kill_if_marked(pid: int, mark: bytes) -> set[str] | None:
     process = os.pidfd_open(pid)  # what we look at is what we kill, even if the pid is used again
     try:
-        marked = mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if marked:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        return marked
+        if mark not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return None
+        mapped = {line.rpartition(f" {SHARED_MEMORY}/")[2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        await_end(process)
+        return {name for name in mapped if name.startswith(MPI_SEGMENTS)}
     finally:
         os.close(process)
 
 
-def named_segments(directory: str) -> list[str]:
-    """What the ranks said that MPI had put into shared memory for them."""
+def await_end(process: int) -> None:
+    """Wait for a process that is dying: its environment is gone before its files are closed, and until then it holds them."""
+    select.select([process], [], [], PATIENCE)
+
+
+def rank_pids(directory: str) -> list[int]:
+    """The ranks, as far as they said so."""
+    return [json.loads(file.read_text())["pid"] for file in Path(directory, "status").glob("rank-*.json")]
+
+
+def named_segments(directory: str) -> set[str]:
+    """What the ranks said that MPI had put into shared memory for them: they may have died before us."""
     files = Path(directory, "status").glob("rank-*.json")
-    return [os.path.basename(name) for file in files for name in json.loads(file.read_text())["shared"]]
+    return {os.path.basename(name) for file in files for name in json.loads(file.read_text())["shared"]}
 
 
 def remove_orphans() -> None:

@@ -96,6 +96,7 @@ class Job:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         if data is not None:
+            data_files.Shard(data, 0, self.workers)  # refuses too few samples here, and not in every rank
             data_files.write(self.directory / "data", data)
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name != "directory"}
         (self.directory / "job.json").write_text(json.dumps(settings, indent=1))

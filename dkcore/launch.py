@@ -28,9 +28,9 @@ ENDING = 30.0  # seconds for mpiexec to end once all ranks have
 STOPPING = 15.0  # seconds for the guard to take everything down
 
 
-def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mpi: str = "auto", env: dict[str, str] | None = None,
-           on_tick: Callable[[], None] | None = None, timeout: float | None = None, rendezvous: float = 60.0,
-           output: str = "logs", temporary: bool = False) -> None:
+def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mpi: str = "auto",
+           env: dict[str, str] | None = None, on_tick: Callable[[], None] | None = None, timeout: float | None = None,
+           rendezvous: float = 60.0, output: str = "logs", temporary: bool = False) -> None:
     """Run ``python -m dkcore.worker *arguments`` in that many ranks under mpiexec, and return when all have ended well.
 
     arguments: a job's directory, or a script and its arguments. directory: where the ranks leave word (``status/``) and, with
@@ -51,10 +51,11 @@ def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mp
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     scratch = tempfile.mkdtemp(prefix="dkcore-")
-    plan = {"launcher": os.getpid(), "mark": secrets.token_hex(8), "directory": str(place), "temporary": temporary,
-            "scratch": scratch, "command": [*found.command(ranks), sys.executable, "-m", "mpi4py", "-m", "dkcore.worker", *arguments]}
+    command = [*found.command(ranks), sys.executable, "-m", "mpi4py", "-m", "dkcore.worker", *arguments]
+    plan = {"launcher": os.getpid(), "mark": secrets.token_hex(8), "command": command, "scratch": scratch,
+            "directory": str(place), "temporary": temporary}
     told = {DIRECTORY: str(place), OUTPUT: output, guard.MARK: plan["mark"]}
-    environment = {**found.environment({**os.environ, **(env or {})}, scratch), **told}
+    environment = {**found.environment(dict(os.environ), scratch), **(env or {}), **told}
     Launch(plan, ranks, on_tick, timeout, rendezvous).run(importable(environment), output)
 
 
@@ -144,7 +145,9 @@ class Launch:
             self.reason = f"no end within the timeout of {self.timeout:g} s"
         elif self.done_since and now > self.done_since + ENDING:
             self.reason = f"all ranks done, but mpiexec not ended {ENDING:g} s later"
-        return bool(self.reason)
+        # Ranks that are done and gone have done all; what mpiexec waits for then is a process that they left behind.
+        gone = self.done_since and len(self.joined) == self.ranks and not self.processes
+        return bool(self.reason) or bool(gone and now > self.done_since + GRACE)
 
     def stop(self) -> None:
         """Have the guard end everything that is left."""

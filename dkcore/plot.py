@@ -28,56 +28,69 @@ STYLE = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
     "grid.color": "#E6E6E6",
     "xtick.color": GREY,
     "ytick.color": GREY,
-    "xtick.labelcolor": GREY,
     "legend.frameon": False,
+    "legend.fontsize": 9,
 }
 LOG_SPAN = 8  # a loss that spans this factor is drawn on a logarithmic axis
 SMOOTH = 25  # a worker's line is a moving average over this part of its records
+TAIL = 0.9995  # of all exchanges are within the staleness that is drawn
+FIGURES = (
+    ("test_accuracy", "test accuracy", lambda value: f"{100 * value:.2f} %"),
+    ("test_loss", "test loss", lambda value: f"{value:.4g}"),
+    ("training_time_s", "training time", lambda value: f"{value:,.1f} s"),
+    ("samples_per_s", "throughput", lambda value: f"{value:,.0f} samples/s"),
+    ("samples", "samples", lambda value: f"{value:,.0f}"),
+    ("exchanges", "exchanges", lambda value: f"{value:,.0f}"),
+    ("exchange_share", "time in exchanges", lambda value: f"{100 * value:.2f} %"),
+)
 
 
 @dataclass
 class Curve:
-    """One line: a worker's, or the center's."""
+    """One line, a worker's or the center's: values at times in seconds."""
 
     worker: int
-    time: np.ndarray  # seconds
+    time: np.ndarray
     value: np.ndarray
 
 
-def draw(path: Path, figures: Mapping[str, Any], history: "pyarrow.Table | None", histogram: Mapping | None) -> None:
+def draw(path: Path, figures: Mapping[str, Any], history: "pyarrow.Table | None", histogram: Mapping | Sequence | None) -> None:
     """Draw to a PNG file; what is missing is left out. No display is needed, nor is anybody's pyplot touched."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    metric = main_metric(history)
-    counts = normalized(histogram)
-    top = ["loss", "metric"] if metric else ["loss", "loss"]
-    bottom = ["staleness", "figures"] if counts else ["figures", "figures"]
+    metric, counts = main_metric(history), nonzero(histogram)
+    known = [(label, form(figures[key])) for key, label, form in FIGURES if figures.get(key) is not None]
+    below = [name for name, there in (("staleness", counts), ("figures", known)) if there]
+    rows = [["loss", "metric" if metric else "loss"]] + ([[below[0], below[-1]]] if below else [])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 7.6), dpi=150, layout="constrained")
+        figure = Figure(figsize=(11, 4.2 if len(rows) == 1 else 7.6), dpi=150, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-        axes = figure.subplot_mosaic([top, bottom], height_ratios=(1.25, 1), width_ratios=(1, 1))
+        axes = figure.subplot_mosaic(rows, height_ratios=(1.25, 1)[: len(rows)])
         figure.suptitle(setting(figures), x=0.012, ha="left", fontsize=15, fontweight="bold")
-        draw_loss(axes["loss"], curves(history, "loss", figures, "test_loss"))
+        draw_loss(axes["loss"], curves(history, "loss", figures))
         if metric:
-            draw_metric(axes["metric"], curves(history, metric, figures, f"test_{metric}"), metric)
+            draw_metric(axes["metric"], curves(history, metric, figures), metric)
         if counts:
             draw_staleness(axes["staleness"], counts, figures.get("mean_staleness"))
-        draw_figures(axes["figures"], figures)
+        if known:
+            draw_figures(axes["figures"], known)
         figure.savefig(path, facecolor="white")
 
 
 def setting(figures: Mapping[str, Any]) -> str:
     """One line that says what was trained how."""
     parts = [str(figures.get("trainer") or "Training")]
-    for key, one, more in (("workers", "worker", "workers"), ("epochs", "epoch", "epochs")):
+    for key in ("workers", "window", "epochs"):
         if (count := figures.get(key)) is not None:
-            parts.append(f"{count:,} {one if count == 1 else more}")
-    if figures.get("window") is not None:
-        parts.insert(2, f"window {figures['window']}")
+            parts.append(f"window {count}" if key == "window" else f"{count} {key.removesuffix('s') if count == 1 else key}")
     return "  ·  ".join(parts)
 
 
@@ -87,7 +100,7 @@ def main_metric(history: "pyarrow.Table | None") -> str | None:
     return next((name for name in names if "acc" in name), names[0] if names else None)
 
 
-def curves(history: "pyarrow.Table | None", column: str, figures: Mapping[str, Any], test: str) -> list[Curve]:
+def curves(history: "pyarrow.Table | None", column: str, figures: Mapping[str, Any]) -> list[Curve]:
     """Each worker's values over time, smoothed, then the center's; its final test alone where it was not evaluated before."""
     if history is None:
         return []
@@ -99,9 +112,9 @@ def curves(history: "pyarrow.Table | None", column: str, figures: Mapping[str, A
         found.append(Curve(int(number), time[chosen][order], value[chosen][order]))
     center = [curve for curve in found if curve.worker == CENTER]
     workers = [Curve(curve.worker, curve.time, smoothed(curve.value)) for curve in found if curve.worker != CENTER]
-    if not center and figures.get(test) is not None and workers:
-        end = figures.get("training_time_s") or max(curve.time[-1] for curve in workers)
-        center = [Curve(CENTER, np.array([end]), np.array([figures[test]]))]
+    tested = figures.get(f"test_{column}")
+    if tested is not None and workers and not center:
+        center = [Curve(CENTER, np.array([max(curve.time[-1] for curve in workers)]), np.array([tested]))]
     return workers + center
 
 
@@ -111,123 +124,109 @@ def smoothed(value: np.ndarray) -> np.ndarray:
     return np.convolve(value, width, "same") / np.convolve(np.ones(len(value)), width, "same")
 
 
-def normalized(histogram: Mapping[int, Sequence[int]] | None) -> dict[int, np.ndarray]:
-    """Counts of those workers that exchanged at all."""
+def nonzero(histogram: Mapping[int, Sequence[int]] | Sequence[Sequence[int]] | None) -> dict[int, np.ndarray]:
+    """The counts of those workers that exchanged at all."""
     items = histogram.items() if isinstance(histogram, Mapping) else enumerate(histogram if histogram is not None else ())
     counts = {int(worker): np.asarray(row, float) for worker, row in items}
-    return {worker: row for worker, row in counts.items() if row.sum() > 0}
+    return {worker: counts[worker] for worker in sorted(counts) if counts[worker].sum() > 0}
 
 
 def colour(index: int, workers: int) -> str:
     return COLOURS[index] if workers <= len(COLOURS) else CROWD
 
 
-def draw_curves(axes: "Axes", lines: list[Curve], factor: float = 1.0) -> None:
+def draw_curves(axes: "Axes", lines: list[Curve], factor: float, place: str) -> None:
     """Workers thin, the center bold; a legend that names each of a few workers, or counts many."""
     workers = [line for line in lines if line.worker != CENTER]
+    many = len(workers) > len(COLOURS)
+    style = {"linewidth": 0.8, "alpha": 0.55} if many else {"linewidth": 1.2}
     for index, line in enumerate(workers):
-        many = len(workers) > len(COLOURS)
         label = f"worker {line.worker}" if not many else f"{len(workers)} workers" if index == 0 else None
-        style = {"linewidth": 0.8, "alpha": 0.55} if many else {"linewidth": 1.2, "alpha": 0.9}
-        axes.plot(line.time, line.value * factor, color=colour(index, len(workers)), label=label, **style)
+        marker = "." if len(line.time) == 1 else None
+        axes.plot(line.time, line.value * factor, marker=marker, color=colour(index, len(workers)), label=label, **style)
+    bold = {"linewidth": 2.4, "marker": "o", "markersize": 6.5, "markeredgecolor": "white", "zorder": 5}
     for line in lines:
         if line.worker == CENTER:
-            axes.plot(line.time, line.value * factor, "o-", color=INK, linewidth=2.4, markersize=6, markeredgecolor="white", label="center, on test data", zorder=5)
+            axes.plot(line.time, line.value * factor, color=INK, label="center, on test data", **bold)
     axes.set_xlabel("time since start (s)")
     axes.set_xlim(left=0)
     if lines:
-        axes.legend(loc="best", fontsize=9)
+        axes.legend(loc=place)
+    else:
+        axes.set_axis_off()
 
 
-def title(axes: "Axes", message: str) -> None:
-    axes.set_title(message, loc="left", fontsize=11.5, fontweight="bold", pad=10)
-
-
-def ends(lines: list[Curve]) -> tuple[bool, float]:
+def last_value(lines: list[Curve]) -> tuple[bool, float]:
     """Whether the center was evaluated; its last value, or else the mean of the workers'."""
     center = [line for line in lines if line.worker == CENTER]
     return bool(center), float(np.mean([line.value[-1] for line in center or lines]))
 
 
 def draw_loss(axes: "Axes", lines: list[Curve]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
-    draw_curves(axes, lines)
+    draw_curves(axes, lines, 1, "upper right")
     axes.set_ylabel("loss")
     if not lines:
-        title(axes, "No loss was recorded")
+        axes.set_title("No loss was recorded")
         return
-    evaluated, last = ends(lines)
-    title(axes, f"The center's test loss ends at {last:.3g}" if evaluated else f"Training loss ends at {last:.3g}")
+    evaluated, value = last_value(lines)
+    axes.set_title(f"The center's test loss ends at {value:.3g}" if evaluated else f"Training loss ends at {value:.3g}")
     values = np.concatenate([line.value for line in lines])
     if values.min() > 0 and values.max() > LOG_SPAN * values.min():
+        from matplotlib.ticker import LogLocator
+
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=()))
         axes.set_ylabel("loss (logarithmic)")
 
 
 def draw_metric(axes: "Axes", lines: list[Curve], metric: str) -> None:
-    percent = "acc" in metric
-    draw_curves(axes, lines, 100 if percent else 1)
-    name = metric.replace("_", " ")
+    percent, name = "acc" in metric, metric.replace("_", " ")
+    draw_curves(axes, lines, 100 if percent else 1, "lower right" if percent else "best")
     axes.set_ylabel(f"{name} (%)" if percent else name)
     if not lines:
-        title(axes, f"No {name} was recorded")
+        axes.set_title(f"No {name} was recorded")
         return
-    evaluated, last = ends(lines)
-    value = f"{last:.1%}".replace("%", " %") if percent else f"{last:.3g}"
-    title(axes, f"The center reaches {value} on test data" if evaluated else f"Training {name} ends at {value}")
-    if percent:
+    evaluated, value = last_value(lines)
+    text = f"{100 * value:.1f} %" if percent else f"{value:.3g}"
+    axes.set_title(f"The center reaches {text} on test data" if evaluated else f"Training {name} ends at {text}")
+    if percent:  # the first steps would take most of the height
         values = 100 * np.concatenate([line.value for line in lines])
-        axes.set_ylim(np.percentile(values, 2) - 1, min(100.4, values.max() + 1.5))
+        axes.set_ylim(np.percentile(values, 5) - 2, min(100.5, values.max() + 2))
 
 
 def draw_staleness(axes: "Axes", counts: dict[int, np.ndarray], mean: float | None) -> None:
     """Stacked bars: the share of all exchanges of stripes at each staleness."""
     from matplotlib.ticker import MaxNLocator
 
-    total = sum(row.sum() for row in counts.values())
-    last = max(int(np.flatnonzero(row)[-1]) for row in counts.values())
     bins = max(len(row) for row in counts.values())
+    shares = {worker: np.pad(row, (0, bins - len(row))) for worker, row in counts.items()}
+    total = sum(shares.values())
     base = np.zeros(bins)
-    for index, (worker, row) in enumerate(sorted(counts.items())):
-        share = np.pad(100 * row / total, (0, bins - len(row)))
-        label = f"worker {worker}" if len(counts) <= len(COLOURS) else None
-        axes.bar(np.arange(bins), share, 0.8, base, color=colour(index, len(counts)), label=label)
+    for index, (worker, row) in enumerate(shares.items()):
+        share = 100 * row / total.sum()
+        label = f"worker {worker}" if len(shares) <= len(COLOURS) else None
+        axes.bar(np.arange(bins), share, 0.8, base, color=colour(index, len(shares)), label=label)
         base += share
+    last = int(np.searchsorted(np.cumsum(total) / total.sum(), TAIL))
+    if last == bins - 1 > 0:
+        axes.annotate("and more", (last, base[last]), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=GREY)
+    mean = float((total * np.arange(bins)).sum() / total.sum()) if mean is None else mean
+    axes.axvline(mean, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), label=f"mean, {mean:.2f}")
     axes.set_xlim(-0.6, max(last, 3) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if last == bins - 1 and bins > 1:
-        axes.annotate(f"{last} and more", (last, base[last]), (0, 4), textcoords="offset points", ha="right", fontsize=8, color=GREY)
-    axes.set_xlabel("staleness (commits by others since this worker's last exchange)")
+    axes.set_xlabel("staleness (commits by others since the worker's last exchange)")
     axes.set_ylabel("share of exchanges (%)")
-    if mean is None:
-        mean = sum((row * np.arange(len(row))).sum() for row in counts.values()) / total
-    axes.axvline(mean, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
-    title(axes, f"Staleness is {mean:.2g} on average")
-    if 1 < len(counts) <= len(COLOURS):
-        axes.legend(loc="upper right", fontsize=9)
+    axes.set_title(f"An exchange finds {mean:.1f} commits by others")
+    axes.legend(loc="upper right")
 
 
-def draw_figures(axes: "Axes", figures: Mapping[str, Any]) -> None:
+def draw_figures(axes: "Axes", known: list[tuple[str, str]]) -> None:
     """The figures as a list, each with its unit."""
-    rows = (
-        ("test_accuracy", "test accuracy", lambda value: f"{100 * value:.2f} %"),
-        ("test_loss", "test loss", lambda value: f"{value:.4g}"),
-        ("training_time_s", "training time", lambda value: f"{value:,.1f} s"),
-        ("samples_per_s", "throughput", lambda value: f"{value:,.0f} samples/s"),
-        ("samples", "samples", lambda value: f"{value:,}"),
-        ("exchanges", "exchanges", lambda value: f"{value:,}"),
-        ("exchange_share", "time in exchanges", lambda value: f"{100 * value:.2f} %"),
-    )
     axes.set_axis_off()
-    known = [(label, form(figures[key])) for key, label, form in rows if figures.get(key) is not None]
-    if not known:
-        return
-    title(axes, "In figures")
+    axes.set_title("In figures")
     for index, (label, value) in enumerate(known):
-        height = 0.93 - index * 0.135
-        axes.text(0.0, height, label, transform=axes.transAxes, color=GREY, va="center", fontsize=11)
-        axes.text(0.42, height, value, transform=axes.transAxes, va="center", fontsize=11, fontweight="bold" if index == 0 else "normal")
+        style = {"y": 0.93 - index * 0.135, "transform": axes.transAxes, "va": "center", "fontsize": 11}
+        axes.text(x=0.0, s=label, color=GREY, **style)
+        axes.text(x=0.42, s=value, fontweight="bold" if index == 0 else "normal", **style)

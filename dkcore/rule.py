@@ -128,7 +128,12 @@ class Symbol(NDArrayOperatorsMixin):
     def __float__(self):
         self.trace.refuse("numpy functions", f"a plain number made of a {self.kind}", "Use np.sqrt, not math.sqrt.")
 
-    __int__ = __index__ = __len__ = __iter__ = __getitem__ = __float__
+    __int__ = __index__ = __float__
+
+    def __getitem__(self, index: Any = None):
+        self.trace.refuse("a formula for one element", f"a part of a {self.kind}, or its length", "A rule works element by element.")
+
+    __len__ = __iter__ = __getitem__
 
 
 def kind_of(trace: Trace, op: str, kinds: list[str]) -> str:

@@ -57,7 +57,9 @@ class Trainer:
             raise ModelError(expected("a Keras model", type(keras_model).__name__, "Pass keras.Sequential([...]) or the like."))
         self.model, self.mpi, self.columns = keras_model, mpi, (features_col, label_col)
         rule = self.rule if rule is None else rule
-        worker_optimizer = self.optimizer if worker_optimizer == "default" else worker_optimizer
+        worker_optimizer = self.optimizer if isinstance(worker_optimizer, str) and worker_optimizer == "default" else worker_optimizer
+        if worker_optimizer is not None:
+            keras.optimizers.get(worker_optimizer)  # a name that is none is refused here
         self.job = Job(
             trainer=type(self).__name__,
             rule=rule.to_dict() if isinstance(rule, Rule) else rule,
@@ -233,6 +235,5 @@ def pair(what: str, data: Any, suffix: str) -> dict:
 
 
 def search_paths() -> list[str]:
-    """Where the calling script lies, so that ranks find the modules beside it."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return [str(Path(file).resolve().parent) if file else str(Path.cwd())]
+    """What can be imported here shall be found in the ranks: the modules beside the script, or beside the notebook."""
+    return [str(Path(entry).resolve()) for entry in sys.path if Path(entry).is_dir()]

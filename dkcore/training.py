@@ -64,7 +64,7 @@ def train(job: "Job", world: "World") -> None:
 
 def build(job: "Job") -> keras.Model:
     """The job's model, after its custom modules are imported."""
-    sys.path[:0] = job.paths
+    sys.path += [path for path in job.paths if path not in sys.path]
     for module in job.modules:
         import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
     if job.model.endswith(".keras"):

@@ -30,7 +30,8 @@ def main() -> None:
     if directory and os.environ.get(OUTPUT, "logs" if os.path.isdir(target) else "inherit") == "logs":
         print_into(Path(directory, LOGS, f"rank-{world.rank}.log"))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # what a rank says before it is killed must not be lost in a buffer
+        # Line by line: nothing is lost in a buffer when the rank is killed, and no line is torn by another rank's.
+        stream.reconfigure(line_buffering=True, write_through=False)
     status = Status(world.rank, world.size)
     if directory:
         status.write(directory)

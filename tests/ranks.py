@@ -56,20 +56,19 @@ def python(kind: str, script: str, *arguments: str, **more) -> subprocess.Comple
 
 
 class Traces:
-    """What there was before a test, to tell what it left."""
+    """What there was before a test, to tell what it left. scratch: where its temporary files are."""
 
-    def __init__(self, directory: Path):
-        self.directory, self.before = directory, set()
-        self.before = self.files()
+    def __init__(self, directory: Path, scratch: Path | None = None):
+        self.directory, self.scratch, self.before = directory, scratch, set()
+        self.before = self.shared()
 
     def shared(self) -> set[str]:
         """New names in shared memory, of those that ranks and MPI make."""
         return {name for name in os.listdir("/dev/shm") if name.startswith(MPI_FILES)} - self.before
 
     def files(self) -> set[str]:
-        """The same, and new folders for temporary files."""
-        scratch = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith(("dkcore-", "ompi.", "prte."))}
-        return self.shared() | scratch - self.before
+        """The same, and temporary files."""
+        return self.shared() | set(os.listdir(self.scratch) if self.scratch else [])
 
     def processes(self) -> list[int]:
         """Of any job in the directory."""

@@ -44,7 +44,7 @@ def test_ranks_of_one_machine_are_one_node(kind, ranks, tmp_path, traces):
     assert len({fact["id"] for fact in facts}) == 1
     assert all(fact["again"] and fact["sum"] == ranks * (ranks - 1) / 2 for fact in facts)
     assert all(fact["left"] == [] for fact in facts)  # the probe's files are gone before init returns
-    assert sorted(sum((fact["shard"] for fact in facts), [])) == list(range(11))  # every row once
+    assert sorted(row for fact in facts for row in fact["shard"]) == list(range(11))  # every row once
     assert all(fact["cores"] == len(fact["affinity"]) for fact in facts)  # each keeps to its share ...
     assert set.union(*(set(fact["affinity"]) for fact in facts)) == os.sched_getaffinity(0)  # ... and no core is idle
     assert all(fact["threads"] == str(fact["cores"]) for fact in facts)
@@ -78,7 +78,8 @@ def test_ranks_are_one_node_only_if_they_see_the_same_shared_memory(kind, tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_plain_script_is_a_world_of_one(kind, tmp_path, traces):
     command = [sys.executable, write_script(tmp_path, FACTS), str(tmp_path)]
-    done = subprocess.run(command, env=environment(kind), capture_output=True, text=True, timeout=30)
+    env = {**environment(kind), "TMPDIR": str(tmp_path)}  # where Open MPI leaves a folder behind when it runs alone
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     fact = facts_of(tmp_path, 1)[0]
     assert (fact["rank"], fact["size"], fact["node_rank"], fact["node_size"], fact["leader"]) == (0, 1, 0, 1, True)
@@ -125,7 +126,7 @@ def test_a_missing_mpi_names_the_command_that_mends_it(tmp_path):
 def test_ranks_that_loaded_another_mpi_than_their_mpiexec_are_told(tmp_path, traces):
     """Otherwise each would be a world of one, and train alone."""
     library = environment("openmpi")["MPI4PY_LIBMPI"]
-    done = python("mpich", write_script(tmp_path, "print('alone')"), MPI4PY_LIBMPI=library)
+    done = python("mpich", write_script(tmp_path, "print('alone')"), MPI4PY_LIBMPI=library, TMPDIR=str(tmp_path))
     assert done.returncode != 0
     assert "Expected a job of 2 ranks, as mpiexec says. Received: 1 in Open MPI" in done.stderr
     assert "alone" not in done.stdout
@@ -152,8 +153,7 @@ def note():
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize(("kind", "death"), [("mpich", "os._exit(3)"), ("openmpi", "os.kill(os.getpid(), signal.SIGKILL)")])
 def test_a_silent_death_ends_the_job_and_is_named(kind, death, tmp_path, traces):
     body = f"{INJURE}\nif world.rank == 1:\n    note()\n    print('pid', os.getpid(), flush=True)\n    {death}\n{WAIT}"
     done, seconds = hidden(kind, write_script(tmp_path, body))

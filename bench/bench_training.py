@@ -1,0 +1,83 @@
+"""What do exchanges cost a training, and how fast is it compared with a plain ``fit``?
+
+The demo: a perceptron 784-500-500-10 on 60,000 images like MNIST's, Adam, batches of 32, ADAG with a window of 12 on two
+workers that share the cores fairly. Whole epochs in turn: with exchanges, without any, and a plain ``fit`` in one
+process on all cores.
+"""
+
+import os
+import tempfile
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.bench_replica import BACKENDS, QUIET
+from bench.case import Case
+from bench.crew import Crew
+from dkcore.center import Center
+from dkcore.job import Job
+
+WORKERS = 2
+SAMPLES = 60_000
+WEIGHTS = 648_010
+WRONG = 0.2  # of the labels
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
+MODEL = Path(__file__).parent.parent / "examples" / "mnist.py"
+
+
+def cases(quick: bool) -> list[Case]:
+    """TensorFlow is the demo; the others when there is time."""
+    names = {"tensorflow": "demo", "jax": "jax", "torch": "torch"}
+    return [
+        Case(f"exchange_share/{names[backend]}", f"throughput_vs_no_exchange/{names[backend]}", f"throughput_vs_plain_fit/{backend}", backend=backend)
+        for backend in (BACKENDS[:1] if quick else BACKENDS)
+    ]
+
+
+def bench_training(case, turns, quick):
+    if find_spec(case.backend) is None:
+        pytest.skip(f"{case.backend} is not installed: pip install 'dkcore[{case.backend}]'")
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dkcore-bench-"))
+        write_job(directory, case.backend)
+        start = np.random.default_rng(0).normal(0, 0.05, WEIGHTS).astype(np.float32)
+        center = stack.enter_context(Center.create(start))
+        environment = {"KERAS_BACKEND": case.backend, **QUIET}
+        threads = dict.fromkeys(THREADS, str(max(len(os.sched_getaffinity(0)) // WORKERS, 1)))
+        options = {"environment": environment | threads, "cores": "share"}
+        crew = stack.enter_context(Crew(WORKERS, "bench.trainee:Trainee", directory, center.name, **options))
+        plain = stack.enter_context(Crew(1, "bench.trainee:Plain", directory, environment=environment, cores="all"))
+        shares = []
+
+        def exchanging() -> float:
+            seconds = crew.seconds("exchanging")
+            shares.append(np.mean(crew.ask("exchange_share")))
+            return seconds
+
+        def verify() -> None:
+            crew.seconds("exchanging")
+            assert np.all(center.versions == sum(crew.ask("exchanges"))), "a stripe missed an exchange"
+            assert max(crew.ask("loss")) < 1.5, "the workers did not learn"
+            plain.ask("warm")
+
+        sides = {"exchanging": exchanging, "alone": lambda: crew.seconds("alone"), "plain": lambda: plain.seconds("fit")}
+        seconds = turns(sides, rounds=2 if quick else 5, verify=verify)
+    rates = {name: f"{SAMPLES / np.median(values):,.0f}" for name, values in seconds.items()}
+    turns.figure(case.keys[0], shares, note="of the time of an epoch, window 12")
+    turns.figure(case.keys[1], seconds["alone"] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates['alone']} samples/s")
+    turns.figure(case.keys[2], seconds["plain"] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates['plain']} samples/s")
+
+
+def write_job(directory: str, backend: str) -> None:
+    """The demo's settings, and images of ten blurred classes. Some labels are wrong, so that nobody is ever done learning."""
+    random = np.random.default_rng(0)
+    classes = random.integers(0, 10, SAMPLES)
+    noise = random.integers(0, 128, (SAMPLES, 28, 28), dtype=np.uint8)
+    images = noise + random.integers(0, 128, (10, 28, 28), dtype=np.uint8)[classes]
+    labels = np.where(random.random(SAMPLES) < WRONG, random.integers(0, 10, SAMPLES), classes).astype(np.uint8)
+    settings = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    job = Job(workers=WORKERS, window=12, batch_size=32, backend=backend, model=f"{MODEL}:mlp", **settings)
+    job.save(directory, {"x_train": images, "y_train": labels})

@@ -1,0 +1,82 @@
+"""Subjects of crews: a worker that trains as a job's rank does, with and without exchanges; and a plain ``fit``.
+
+Imports Keras: only for processes whose environment names the backend.
+"""
+
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from dkcore import training
+from dkcore.center import Center
+from dkcore.data import Shard
+from dkcore.exchange import Exchange
+from dkcore.job import Job
+
+__all__ = ["Plain", "Trainee"]
+
+
+class Trainee:
+    """Rank ``index`` of ``workers`` of the job in ``directory``, with the center of that name."""
+
+    def __init__(self, index: int, workers: int, directory: str, name: str) -> None:
+        keras.utils.set_random_seed(index)
+        job, shard = Job.load(directory), Shard(Path(directory) / "data", index, workers)
+        self.model = training.build(job)
+        training.compile_model(job, self.model, shard)
+        self.dataset = shard.dataset(job.backend, job.batch_size, seed=index)
+        self.center = Center.attach(name)
+        self.callback = Exchange(self.center, job.the_rule, job.window, rank=index, samples_per_epoch=shard.samples, batch_size=job.batch_size)
+        self.fit_seconds = 0.0
+
+    def exchanging(self) -> None:
+        """An epoch with exchanges."""
+        start, before = time.perf_counter(), self.callback.seconds
+        self.fit([self.callback])
+        self.share = (self.callback.seconds - before) / (time.perf_counter() - start)
+
+    def alone(self) -> None:
+        """An epoch without."""
+        self.fit([])
+
+    def fit(self, callbacks: list) -> None:
+        self.history = self.model.fit(self.dataset, verbose=0, shuffle=False, callbacks=callbacks).history
+
+    def exchange_share(self) -> float:
+        """Of the last epoch with exchanges: the part of its time that they took."""
+        return self.share
+
+    def exchanges(self) -> int:
+        """Made so far."""
+        return self.callback.exchanges
+
+    def loss(self) -> float:
+        """Of the last epoch."""
+        return self.history["loss"][-1]
+
+    def close(self) -> None:
+        """Leave the center."""
+        self.center.close()
+
+
+class Plain:
+    """What a user would write without dkcore: ``model.fit(x, y, batch_size=32)`` in one process."""
+
+    def __init__(self, index: int, workers: int, directory: str) -> None:
+        keras.utils.set_random_seed(index)
+        job, shard = Job.load(directory), Shard(Path(directory) / "data")
+        self.model = training.build(job)
+        self.model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        self.x, self.y = (np.array(array) for array in shard.arrays)
+        self.batch_size = job.batch_size
+
+    def warm(self) -> None:
+        """Compile for both shapes of a batch."""
+        few = self.batch_size + len(self.x) % self.batch_size
+        self.model.fit(self.x[:few], self.y[:few], batch_size=self.batch_size, verbose=0)
+
+    def fit(self) -> None:
+        """An epoch."""
+        self.model.fit(self.x, self.y, batch_size=self.batch_size, verbose=0)

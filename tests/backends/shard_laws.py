@@ -1,0 +1,145 @@
+"""What must hold of a shard's dataset on each Keras backend; tests/test_data.py runs it once per backend."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from dkcore.batches import ALIGNMENT
+from dkcore.data import Shard, write
+
+BACKEND = keras.backend.backend()
+SAMPLES, RANK, RANKS, BATCH = 103, 1, 3, 8
+MINE = list(range(RANK, SAMPLES, RANKS))
+STEPS = 5  # of 34 samples: the last batch has 2
+
+
+def arrays():
+    index = np.arange(SAMPLES)
+    return {
+        "x_train": {"float": np.stack([index, index], 1).astype(np.float64), "bytes": index.astype(np.uint8)},
+        "y_train": [index, (index % 2).astype(bool)],
+        "sample_weight_train": [index.astype(np.float64), np.ones(SAMPLES)],
+    }
+
+
+def source(kind, directory):
+    if kind == "files":
+        write(directory, arrays())
+        return directory
+    return arrays()
+
+
+def batches(dataset):
+    """One epoch, as lists of numpy batches, the structure kept."""
+    found = [keras.tree.map_structure(np.asarray, batch) for batch in dataset]
+    if isinstance(dataset, keras.utils.PyDataset):
+        dataset.on_epoch_end()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_each_sample_once_an_epoch_with_its_own_targets(tmp_path, kind, shuffle):
+    dataset = Shard(source(kind, tmp_path), RANK, RANKS).dataset(BACKEND, BATCH, shuffle=shuffle, seed=5, scale=0.5)
+    orders = []
+    for _ in range(3):
+        found = batches(dataset)
+        assert [len(y[0]) for _, y, _ in found] == [8, 8, 8, 8, 2]
+        for x, (index, odd), (weight, ones) in found:
+            np.testing.assert_array_equal(x["float"], np.stack([index, index], 1) * 0.5)
+            np.testing.assert_array_equal(x["bytes"], index * 0.5)
+            np.testing.assert_array_equal(odd, index % 2 == 1)
+            np.testing.assert_array_equal(weight, index)
+            assert (ones == 1).all()
+            assert [part.dtype.name for part in (x["float"], x["bytes"], index, odd, weight)] == ["float32"] * 2 + ["int64", "bool", "float32"]
+        orders.append([int(index) for _, y, _ in found for index in y[0]])
+        assert sorted(orders[-1]) == MINE
+    assert (orders[0] == MINE) is not shuffle
+    assert (orders[0] != orders[1] != orders[2]) is shuffle
+
+
+def test_order_is_repeatable_and_depends_on_the_seed(tmp_path):
+    def order(seed):
+        found = batches(Shard(arrays(), RANK, RANKS).dataset(BACKEND, BATCH, seed=seed))
+        return np.concatenate([y[0] for _, y, _ in found]).tolist()
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_unscaled_whole_numbers_stay_and_y_may_be_missing():
+    (x,) = batches(Shard({"x_train": np.arange(6, dtype=np.uint8)}).dataset(BACKEND, 4, shuffle=False))[1]
+    assert x.dtype == np.uint8
+    assert x.tolist() == [4, 5]
+
+
+class Count(keras.callbacks.Callback):
+    """What callbacks are told of the epochs."""
+
+    def on_train_begin(self, logs=None):
+        self.batches = 0
+        self.promised = self.params["steps"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+
+
+def target(y_true, y_pred):
+    return y_true
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_fit_sees_all_of_it(tmp_path, kind):
+    index = np.arange(SAMPLES, dtype=np.float32)
+    data = {"x_train": index[:, None], "y_train": index}
+    if kind == "files":
+        write(tmp_path, data)
+        data = tmp_path
+    shard = Shard(data, RANK, RANKS)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[target], steps_per_execution=1 if BACKEND == "torch" else 3)
+    count = Count()
+    history = model.fit(shard.dataset(BACKEND, BATCH, scale=0.001), epochs=3, shuffle=False, verbose=0, callbacks=[count])
+    assert count.promised == STEPS == shard.steps(BATCH)
+    assert count.batches == 3 * (STEPS if BACKEND == "torch" else 2)
+    assert int(model.optimizer.iterations) == 3 * STEPS
+    # Neither a lost nor a doubled sample leaves the mean as it is, for all three epochs.
+    np.testing.assert_allclose(history.history["target"], np.mean(MINE), rtol=1e-6)
+    assert history.history["loss"][2] < history.history["loss"][0]
+
+
+def test_evaluate_and_one_sample():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[target])
+    shard = Shard({"x_train": np.ones((1, 1)), "y_train": np.full(1, 7.0)})
+    assert model.evaluate(shard.dataset(BACKEND, 32), verbose=0, return_dict=True)["target"] == 7
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only tf.data could be tempted")
+def test_a_large_file_is_not_read(tmp_path):
+    length = 1 << 28  # float32: 1 GiB, of which only the pages that are touched take room
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (length // 256, 256)).flush()
+    write(tmp_path, {"x_train": np.load(tmp_path / "x.npy", mmap_mode="r")})
+    dataset = Shard(tmp_path).dataset(BACKEND, 32, shuffle=False)
+    before = resident()
+    for _, _ in zip(range(20), dataset, strict=False):
+        pass
+    assert resident() - before < 100e6
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow takes foreign memory")
+@pytest.mark.parametrize("shift", [0, 4, 16, 32, 48])
+def test_memory_at_any_address(shift):
+    room = np.zeros(4096, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT + shift
+    x = room[start : start + 400].view(np.float32)
+    x[:] = np.arange(100)
+    for array in (x, x[::-1], np.asfortranarray(x.reshape(50, 2)), np.broadcast_to(x[7], 100)):
+        found = np.concatenate([batch.numpy() for (batch,) in Shard({"x_train": array}).dataset(BACKEND, 32, shuffle=False)])
+        np.testing.assert_array_equal(found, array)

@@ -1,0 +1,95 @@
+"""For all tests: shared memory of the session's own, and a check around every test that nothing stays in it."""
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHARED_MEMORY = Path("/dev/shm")
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
+
+
+def pytest_sessionstart() -> None:
+    """Give this process, and all that it starts, an empty /dev/shm: a leak is then ours, whatever else the machine does.
+
+    Only root may. For others the check below looks at their own files.
+    """
+    libc = ctypes.CDLL(None)
+    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0:
+        libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, None)
+
+
+def segments() -> set[str]:
+    """Names of dkcore's segments that this user owns."""
+    found = set()
+    for path in SHARED_MEMORY.glob("dkcore-*"):
+        try:
+            if path.stat().st_uid == os.geteuid():
+                found.add(path.name)
+        except FileNotFoundError:  # removed meanwhile, by who made it
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_segment_is_left():
+    """Fails a test that leaves a segment behind: its own, or that of a process that it started."""
+    before = segments()
+    yield
+    if segments() - before:
+        gc.collect()  # a center in a cycle of garbage is none that anybody holds
+    assert not segments() - before, "segments were left in /dev/shm"
+
+
+class Script:
+    """A Python process that runs ``code`` and talks line by line; a context manager that never leaves it behind."""
+
+    def __init__(self, code: str, *arguments: object, prefix: tuple[str, ...] = ()):
+        command = [*prefix, sys.executable, "-c", "import sys\nimport numpy as np\nimport dkcore as dk\n" + code, *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+
+    def line(self) -> str:
+        """The next line that it prints; its traceback, as a failure, when it ends instead."""
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        return line.strip()
+
+    def go(self) -> None:
+        """Let it pass one ``input()``."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> str:
+        """Wait for it to succeed; the rest of what it printed."""
+        output, errors = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, errors
+        return output
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self) -> "Script":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.kill()
+
+
+@pytest.fixture
+def script():
+    """``script(code, *arguments)`` starts a `Script`; all of them are over when the test is."""
+    started = []
+
+    def start(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> Script:
+        started.append(Script(code, *arguments, prefix=prefix))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
