@@ -3,7 +3,6 @@
 
 One idiom, without exception: C returns a status, and `CHK` turns it into an exception of dkcore/errors.py.
 """
-cimport cython
 cimport numpy as cnp
 from dkcore cimport *
 from libc.string cimport memset
@@ -158,7 +157,6 @@ cdef class Segment:
         return seen
 
 
-@cython.no_gc_clear  # __dealloc__ needs the segment
 cdef class Slot:
     """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
 

@@ -26,7 +26,7 @@ HOMES = {
     "Experimental": "trainers",
     "SingleTrainer": "trainers",
 }
-MODULES = ("errors", "rules", "trainers")
+MODULES = ("errors", "mnist", "rules", "trainers")
 
 __all__ = [*HOMES, *MODULES]
 

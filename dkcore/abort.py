@@ -33,25 +33,29 @@ def abort(code: int, reason: str = "") -> None:
     """End the whole job at once with a non-zero exit ``code``; nothing that MPI put in shared memory stays."""
     if reason:
         print(f"dkcore: {reason}", file=sys.stderr)
-    for function in [*functions, unlink_segments]:
+    for function in [*functions, unlink_segments, drain]:
         try:
             function()
         except Exception:  # told, not raised: the job must end, and the other functions must run
             traceback.print_exc()
-    drain(sys.stdout)
-    drain(sys.stderr)
-    faulthandler.dump_traceback_later(STUCK, exit=True)
+    faulthandler.dump_traceback_later(STUCK, exit=True, file=2)
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
 
 
-def drain(stream) -> None:
+def drain() -> None:
     """Have mpiexec read what this rank said: once a rank aborts, it stops listening."""
-    stream.flush()
-    unread, deadline = struct.pack("i", 0), time.monotonic() + DRAIN
-    while stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode) and time.monotonic() < deadline:
-        if fcntl.ioctl(stream.fileno(), termios.FIONREAD, unread) == unread:
-            break
+    sys.stdout.flush()
+    sys.stderr.flush()
+    deadline = time.monotonic() + DRAIN
+    while time.monotonic() < deadline and any(unread(stream) for stream in (1, 2)):
         time.sleep(0.01)
+
+
+def unread(file: int) -> int:
+    """Bytes that are waiting in a pipe."""
+    if not stat.S_ISFIFO(os.fstat(file).st_mode):
+        return 0
+    return struct.unpack("i", fcntl.ioctl(file, termios.FIONREAD, b"\0" * 4))[0]
 
 
 def abort_on_uncaught() -> Callable[[], None]:

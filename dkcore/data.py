@@ -144,10 +144,15 @@ def map_arrays(function: Callable[[str, Any], Any], nested: Nested, path: str) -
     return function(path, nested)
 
 
+def leaves(nested: Nested, path: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a structure in their order, each with its path."""
+    found: list[tuple[str, Any]] = []
+    map_arrays(lambda path, leaf: found.append((path, leaf)), nested, path)
+    return found
+
+
 def first_leaf(nested: Nested) -> np.ndarray:
-    found: list[np.ndarray] = []
-    map_arrays(lambda _, leaf: found.append(leaf), nested, "")
-    return found[0]
+    return leaves(nested)[0][1]
 
 
 def checked(arrays: Mapping[str, Nested]) -> dict[str, Nested]:
@@ -157,7 +162,7 @@ def checked(arrays: Mapping[str, Nested]) -> dict[str, Nested]:
     parts = {key: map_arrays(as_numbers, arrays[key], key) for key in KEYS if arrays.get(key) is not None}
     for part in PARTS:
         keys = [key for key in parts if key.endswith(f"_{part}")]
-        lengths = dict(pair for key in keys for pair in flatten(map_arrays(lambda path, leaf: (path, len(leaf)), parts[key], key)))
+        lengths = {path: len(leaf) for key in keys for path, leaf in leaves(parts[key], key)}
         if len(set(lengths.values())) > 1:
             raise DataError(expected("arrays of one length", lengths, "The first axis of each array is the sample."))
         needed = [f"{name}_{part}" for name in ("x", "y", "sample_weight")][: len(keys)]

@@ -49,11 +49,13 @@ class History:
         names = list(dict.fromkeys(name for record in self.records for name in record[4]))
         columns: dict[str, list] = {name: [] for name in (*FIRST, *names, *LAST)}
         for epoch, step, time, loss, metrics, staleness in self.records:
-            values = {"worker": worker, "epoch": epoch, "step": step, "time": time, "loss": loss, "staleness": staleness, **metrics}
+            values = dict(zip(FIRST + LAST, (worker, epoch, step, time, loss, staleness), strict=True)) | metrics
             for name, column in columns.items():
                 column.append(int(values[name]) if name in WHOLE else number(values.get(name)))
-        known = {name: column for name, column in columns.items() if name not in names or any(value is not None for value in column)}
-        return pyarrow.table({name: pyarrow.array(column, WHOLE.get(name, "float64")) for name, column in known.items()})
+        for name in names:
+            if all(value is None for value in columns[name]):
+                del columns[name]
+        return pyarrow.table({name: pyarrow.array(column, WHOLE.get(name, "float64")) for name, column in columns.items()})
 
     def write(self, path: Path | str, worker: int) -> None:
         """Write the records of ``worker`` (`CENTER` for evaluations of the center) to a parquet file."""
@@ -83,14 +85,15 @@ def read(path: Path | str) -> "pyarrow.Table":
     try:
         table = pyarrow.parquet.read_table(path, memory_map=False)
     except (FileNotFoundError, pyarrow.ArrowInvalid) as error:
-        raise DataError(expected(f"a history at {path}", error, "A finished training leaves history.parquet in its directory.")) from error
+        advice = "A finished training leaves history.parquet in its directory."
+        raise DataError(expected(f"a history at {path}", error, advice)) from error
     if missing := [name for name in FIRST + LAST if name not in table.column_names]:
         raise DataError(expected(f"columns {', '.join(missing)} in {path}", table.column_names, "Is it another file?"))
     return table
 
 
 def merge(paths: Iterable[Path | str], out: Path | str) -> "pyarrow.Table":
-    """Join the histories of ranks and center into one file, ordered by worker, then step; a metric that one lacks is null there."""
+    """Join the histories of ranks and center into one file, ordered by worker and step; a metric that one lacks is null."""
     import pyarrow
 
     paths = list(paths)

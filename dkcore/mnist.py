@@ -1,4 +1,4 @@
-"""MNIST, the handwritten digits of LeCun, Cortes and Burges: fetched once, checked, and kept as an ``.npz`` in the user's cache."""
+"""MNIST, the handwritten digits of LeCun, Cortes and Burges: fetched once, checked, and kept in the user's cache."""
 
 import gzip
 import hashlib
@@ -30,6 +30,14 @@ SHA256 = {
     "y_train": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "x_test": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "y_test": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+RECONSTRUCT = np.empty(0).__reduce__()[0]  # where it lives differs between versions of numpy
+ADMITTED = {
+    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
 }
 
 logger = logging.getLogger(__name__)
@@ -106,18 +114,10 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
 class ArrayUnpickler(pickle.Unpickler):
     """Loads numpy arrays and nothing else, for a pickle can run any code."""
 
-    reconstruct = np.empty(0).__reduce__()[0]  # where it lives differs between versions of numpy
-    admitted = {
-        ("numpy", "dtype"): np.dtype,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy.core.multiarray", "_reconstruct"): reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): reconstruct,
-    }
-
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.admitted:
+        if (module, name) not in ADMITTED:
             raise DataError(expected("numpy arrays in the pickle", f"{module}.{name}", "Do not trust this wheel."))
-        return self.admitted[module, name]
+        return ADMITTED[module, name]
 
 
 def from_wheel() -> Arrays:

@@ -20,7 +20,7 @@ NEEDED = KEYS[:2]
 ALIGNMENT = 64  # bytes; TensorFlow takes foreign memory at such addresses only
 LOCAL_HEADER = 30  # bytes of a zip member's local header before its name
 PADDING = 0xD935  # the id that zipalign gave to an extra field of padding
-CONVERT = 'Make the file with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...).'
+CONVERT = "Make the file with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)."
 
 
 def open_npz(path: Path | str, directory: Path | str | None = None) -> dict[str, np.ndarray]:
@@ -65,7 +65,7 @@ def check_samples(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name in ("x", "y"):
         shapes = {key: arrays[key].shape[1:] for key in (f"{name}_train", f"{name}_test") if key in arrays}
         if len(set(shapes.values())) > 1:
-            raise DataError(expected(f"one shape of sample in {path}", shapes, "Train and test arrays differ in their length only."))
+            raise DataError(expected(f"one shape of sample in {path}", shapes, "Train and test differ in their length only."))
 
 
 def open_member(archive: zipfile.ZipFile, path: Path, key: str, directory: Path | str | None) -> np.ndarray:
@@ -104,7 +104,8 @@ def check_header(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype) 
         advice = "Convert it before saving, for instance with .astype('float32')."
         raise DataError(expected(f"integers, floats or booleans at {key} of {path}", found, advice))
     if not shape or 0 in shape:
-        raise DataError(expected(f"one sample or more at {key} of {path}", f"shape {shape}", "The first axis of each array is the sample."))
+        what = f"one sample or more at {key} of {path}"
+        raise DataError(expected(what, f"shape {shape}", "The first axis of each array is the sample."))
 
 
 def data_offset(path: Path, info: zipfile.ZipInfo) -> int:

@@ -1,5 +1,6 @@
 """What one rank does with a job: build the model, join the center, fit its shard, leave its sums and its history."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -28,6 +29,7 @@ TEST_BATCH = 1000
 
 def train(job: "Job", world: "World") -> None:
     """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
+    spare_tensorflow(job.backend)
     keras.utils.set_random_seed(job.seed + world.rank)
     shard = Shard(job.directory / "data", world.rank, world.size)
     model = build(job)
@@ -60,6 +62,18 @@ def train(job: "Job", world: "World") -> None:
             (job.directory / "evaluation.json").write_text(json.dumps(evaluation.last))
         model.save(job.directory / "trained.keras")
     center.close()
+
+
+def spare_tensorflow(backend: str) -> None:
+    """Let Keras on another backend take TensorFlow for absent.
+
+    Wherever it seeds, saves or loads it would import TensorFlow to see whether something is a tensor of it: 5 s a rank.
+    """
+    with contextlib.suppress(ImportError):  # it is no public module of Keras; without it we only lose the time
+        from keras.src.utils import module_utils
+
+        if backend != "tensorflow" and "tensorflow" not in sys.modules:
+            module_utils.tensorflow._available = False
 
 
 def build(job: "Job") -> keras.Model:

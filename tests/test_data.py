@@ -64,12 +64,15 @@ def test_mapped_arrays_are_not_copied_but_views_of_them_are(tmp_path):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     touched = np.load(tmp_path / "x.npy", mmap_mode="c")
     touched[0] = 77
-    write(tmp_path / "data", {"x_train": {"whole": mapped, "view": mapped[::-1], "touched": touched}})
-    found = read(tmp_path / "data")["x_train"]
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["arrays.json", "x_train-1.npy", "x_train-2.npy"]
-    np.testing.assert_array_equal(found["whole"], np.arange(20))
-    np.testing.assert_array_equal(found["view"], np.arange(20)[::-1])
-    assert found["touched"][0] == 77
+    tests = {"whole": mapped[:4:-1], "touched": mapped[5:]}
+    write(tmp_path / "data", {"x_train": {"whole": mapped, "touched": touched}, "x_test": tests})
+    found = read(tmp_path / "data")
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert names == ["arrays.json", "x_test-2.npy", "x_test-3.npy", "x_train-1.npy"]
+    np.testing.assert_array_equal(found["x_train"]["whole"], np.arange(20))
+    np.testing.assert_array_equal(found["x_test"]["whole"], np.arange(20)[:4:-1])
+    np.testing.assert_array_equal(found["x_test"]["touched"], np.arange(5, 20))
+    assert found["x_train"]["touched"][0] == 77
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_steps_and_refusals():
         shard.steps(0)
     with pytest.raises(DataError, match=r"each of 14 workers. Received: 13"):
         Shard(simple(13), 0, 14)
-    with pytest.raises(ValueError, match="a rank of 0 to 1. Received: 2"):
+    with pytest.raises(ValueError, match=r"a rank of 0 to 1. Received: 2"):
         Shard(simple(13), 2, 2)
 
 
@@ -173,5 +176,7 @@ def test_laws_on_backend(backend):
         pytest.skip(f"{backend} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(LAWS)]
-    run = subprocess.run(command, env=environment, cwd=LAWS.parents[2], timeout=280, capture_output=True, text=True, errors="replace")
+    run = subprocess.run(
+        command, env=environment, cwd=LAWS.parents[2], timeout=280, capture_output=True, text=True, errors="replace", check=False
+    )
     assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]

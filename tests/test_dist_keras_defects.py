@@ -36,7 +36,7 @@ def test_aeasgd_pull_and_commit_are_one():
     """
     workers, size = 4, 200_000
     weights = np.ones((workers, size))
-    with dk.Center.create(np.zeros(size), stripe_bytes=512) as center:
+    with dk.Center.create(np.zeros(size), stripe_bytes=8 * size) as center:
         slots = [center.worker() for _ in range(workers)]
         calls = [slot.call(rules.aeasgd, alpha=0.5) for slot in slots]
         in_threads(lambda rank: calls[rank].flat(weights[rank]), workers)

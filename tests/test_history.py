@@ -12,7 +12,7 @@ def history(worker, records, metrics=("accuracy",)):
     made = History()
     for step in range(12, 12 * records + 1, 12):
         values = {name: np.float32(step / 1000 + worker) for name in metrics}
-        made.append(step=step, time=step / 10 + worker, epoch=step // 37, loss=1.0 / step, metrics=values, staleness=float(worker))
+        made.append(step, time=step / 10 + worker, epoch=step // 37, loss=1.0 / step, metrics=values, staleness=float(worker))
     return made
 
 

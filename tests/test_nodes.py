@@ -164,6 +164,13 @@ def test_a_silent_death_ends_the_job_and_is_named(kind, death, tmp_path, traces)
     assert traces.gone() < 3
 
 
+def test_a_death_that_mpi_itself_sees_leaves_no_shared_memory(tmp_path, traces):
+    """MPICH kills the others at once then, and nobody is left to clean up."""
+    body = f"if world.rank == 1:\n    os.kill(os.getpid(), signal.SIGKILL)\n{WAIT}"
+    assert python("mpich", write_script(tmp_path, body)).returncode != 0
+    assert traces.shared() == set()
+
+
 def test_a_death_is_seen_though_a_forked_child_lives_on(tmp_path):
     """The child has inherited the file with the lock."""
     body = f"{INJURE}\nif world.rank == 1:\n    note()\n    os.fork() or time.sleep(20)\n    os._exit(3)\n{WAIT}"

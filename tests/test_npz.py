@@ -102,17 +102,29 @@ def test_files_that_are_none(tmp_path):
     content = (tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(content[:-200])
     for name in ("text.npz", "cut.npz", "absent.npz", "."):
-        with pytest.raises(DataError, match="an .npz file"):
+        with pytest.raises(DataError, match=r"an \.npz file"):
             open_npz(tmp_path / name)
 
 
-def test_damaged_content(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", **parts(x_train=np.random.default_rng(0).random((6, 20, 20)), x_test=None, y_test=None))
+@pytest.mark.parametrize("damage", [bytes(100), b"\xff" * 100])  # which zlib, or else only the checksum notices
+def test_damaged_content(tmp_path, damage):
+    noise = np.random.default_rng(0).random((6, 20, 20))
+    np.savez_compressed(tmp_path / "a.npz", **parts(x_train=noise, x_test=None, y_test=None))
     content = bytearray((tmp_path / "a.npz").read_bytes())
-    content[600:700] = bytes(100)
+    content[600:700] = damage
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"an \.npz file"):
         open_npz(tmp_path / "a.npz", tmp_path)
+
+
+def test_encrypted_file(tmp_path):
+    np.savez(tmp_path / "a.npz", **parts())
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    content[6] |= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match="encrypted"):
+        open_npz(tmp_path / "a.npz")
 
 
 def test_member_shorter_than_its_header_says(tmp_path):

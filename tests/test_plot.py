@@ -44,8 +44,9 @@ def test_workers_are_smoothed_and_the_center_comes_last_as_it_is():
 
 
 def test_unknown_values_are_left_out():
-    lines = plot.curves(table(records=50, center=0, loss=lambda step: None if step % 2 else np.nan if step == 4 else 1.0), "loss", {})
-    assert [len(line.value) for line in lines] == [24, 24]
+    unknown = {1: None, 4: np.nan, 8: np.inf}
+    lines = plot.curves(table(records=50, center=0, loss=lambda step: unknown.get(step, 1.0)), "loss", {})
+    assert [len(line.value) for line in lines] == [47, 47]
     assert plot.curves(None, "loss", {}) == []
 
 
@@ -110,5 +111,6 @@ def test_last_bin_says_that_it_holds_all_beyond(axes):
 
 
 def test_setting():
-    assert plot.setting({"trainer": "ADAG", "workers": 1, "window": 12, "epochs": 3}) == "ADAG  ·  1 worker  ·  window 12  ·  3 epochs"
+    figures = {"trainer": "ADAG", "workers": 1, "window": 12, "epochs": 3}
+    assert plot.setting(figures) == "ADAG  ·  1 worker  ·  window 12  ·  3 epochs"
     assert plot.setting({}) == "Training"

@@ -78,7 +78,7 @@ def test_a_schedule_and_an_optimizer_survive_the_journey(data):
 
 
 def test_validation_is_of_the_center(data):
-    trainer = dk.AEASGD(model(), **options())
+    trainer = dk.AEASGD(model(), keras.optimizers.Adam(0.02), **options())
     trained = trainer.train(data, validation_data=data)
     assert trainer.report["test_loss"] == pytest.approx(loss_of(trained, data), rel=1e-4)
     assert 0.5 < trainer.report["test_accuracy"] <= 1

@@ -192,7 +192,8 @@ def test_what_was_read_before_keeps_its_value(center, eager):
             assert np.array_equal(floats(model), shared.snapshot())
         else:
             x, y = small_data(2)
-            model.fit(x, y, batch_size=4, verbose=0, callbacks=[Everywhere(lambda model: replica.run(call))])
+            hook = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: replica.run(call))
+            model.fit(x, y, batch_size=4, verbose=0, callbacks=[hook])
             assert not np.array_equal(floats(model), before)
     left = [value for value in taken if BACKEND == "tensorflow" or not value.is_deleted()]
     assert len(left) == len(taken) or (BACKEND == "jax" and eager is False)  # a jitted step donates what it is given
@@ -274,19 +275,22 @@ def test_a_replica_made_inside_fit_and_layers_frozen_later(center, eager):
 
 
 @each_level
-def test_not_finite_reaches_the_caller_and_not_the_center(center, level):
+def test_not_finite_reaches_the_caller_and_leaves_what_a_flat_array_is_left_with(level):
     model = small()
     replica = Replica(model, level=level)
-    shared = center(replica)
-    before = shared.snapshot()
     weights = replica.read()
-    weights[4] = np.nan
+    weights[20] = np.nan
     replica.write(weights)
-    with shared.worker() as worker:
-        call = worker.call(dk.rules.adag, window=1, check_finite=True)
-        with pytest.raises(NotFiniteError):
-            replica.run(call)
-    assert np.array_equal(shared.snapshot(), before)
+    left = []
+    for run_of in (lambda call: call.flat(weights), replica.run):
+        # two stripes: the first one is exchanged before the second one is refused
+        with dk.Center.create(np.ones(31, np.float32), stripe_bytes=64) as shared, shared.worker() as worker:
+            call = worker.call(dk.rules.aeasgd, alpha=0.25, check_finite=True)
+            with pytest.raises(NotFiniteError):
+                run_of(call)
+            left.append(shared.snapshot())
+    assert np.array_equal(*left)
+    assert not np.array_equal(left[0], np.ones(31))
     assert np.array_equal(replica.read(), weights, equal_nan=True)
 
 

@@ -7,18 +7,20 @@ from keras import layers
 
 @keras.saving.register_keras_serializable("dkcore_tests")
 class Counting(layers.Layer):
-    """Counts its calls in an integer weight, which no exchange may touch."""
+    """Counts its calls in an integer weight, which no exchange may touch; has a scalar weight, and one of no elements."""
 
     def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+        self.nothing = self.add_weight(shape=(0,), trainable=False, name="nothing")
         self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
 
     def call(self, inputs):
         self.calls.assign_add(1)
-        return inputs
+        return inputs * self.scale
 
 
 def mixed():
-    """Two inputs, two outputs, ten shapes: embedding, convolution, batch norm, seeds, an integer, a frozen layer."""
+    """Two inputs, two outputs, many shapes: embedding, convolution, batch norm, seeds, an integer, a frozen layer."""
     zeros = {"kernel_initializer": "zeros"}  # JAX compiles for seconds to draw random ones
     words, image = keras.Input((3,), dtype="int32", name="words"), keras.Input((4, 4, 2), name="image")
     left = layers.Flatten()(layers.Embedding(50, 4, embeddings_initializer="zeros")(words))

@@ -1,0 +1,175 @@
+"""The command line, as a stranger uses it: MNIST end to end, the three backends, and what it says when something is wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dkcore import center, history
+from dkcore.cli import main
+from dkcore.rules import REGISTRY
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+REPORT = (
+    "trainer workers window epochs samples exchanges training_time_s samples_per_s exchange_share mean_staleness test_loss test_accuracy"
+)
+
+
+def dkcore(*arguments: object, timeout: float = 280, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "dkcore", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+def train(out: Path, *arguments: object) -> dict:
+    """A training that succeeds; its report."""
+    run = dkcore("train", "--out", out, *arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A folder with a model that counts its labels' classes by hand, and data of two classes that a line divides."""
+    folder = tmp_path_factory.mktemp("tiny")
+    x = np.random.default_rng(0).integers(0, 255, (501, 2, 2)).astype("uint8")
+    y = (x.sum((1, 2)) > 4 * 127).astype("int64")
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
+    (folder / "models.py").write_text(
+        "import keras\n"
+        "def small():\n"
+        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(),\n"
+        "        keras.layers.Dense(8, activation='relu'), keras.layers.Dropout(0.1), keras.layers.Dense(2, activation='softmax')])\n"
+        "def nothing():\n"
+        "    return 42\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(("trainer", "accuracy"), [("adag", 0.955), ("aeasgd", 0.97)])
+def test_mnist_end_to_end(tmp_path, trainer, accuracy):
+    model = f"{EXAMPLES}/mnist.py:mlp"
+    report = train(tmp_path, "--model", model, "--data", "mnist", "--trainer", trainer, "--epochs", 3, "--window", 12, "--backend", "tensorflow")
+    assert report["test_accuracy"] > accuracy
+    assert report["samples"] == 3 * 60000
+    assert report["exchanges"] == 2 * 3 * -(-938 // 12)
+    assert 0 < report["exchange_share"] < 0.1
+    assert report["mean_staleness"] == pytest.approx(1, abs=0.5)  # n - 1, for two workers alike
+    assert set(REPORT.split()) <= set(report)
+    table = history.read(tmp_path / "history.parquet")
+    assert {"worker", "step", "time", "loss", "accuracy", "staleness"} <= set(table.column_names)
+    assert set(table["worker"].to_pylist()) == {-1, 0, 1}
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "model.keras").stat().st_size > 2_000_000
+
+
+@pytest.mark.parametrize(("backend", "level"), [("tensorflow", "tensorflow-op"), ("jax", "jax-pointer"), ("torch", "torch-pointer")])
+def test_every_backend_trains_through_the_center(tmp_path, tiny, backend, level):
+    report = train(
+        tmp_path, "--model", f"{tiny}/models.py:small", "--data", tiny / "data.npz", "--backend", backend,
+        "--epochs", 8, "--learning-rate", 0.02, "--trainer", "aeasgd", "--scalar", "alpha=0.4", "--window", 4, "--scale", 0.01,
+    )  # fmt: skip
+    losses = [row["loss"] for row in history.read(tmp_path / "history.parquet").to_pylist() if row["worker"] == -1]
+    assert report["replica"] == level  # in place, without copies
+    assert report["test_loss"] < 0.6 * losses[0]
+    assert report["samples"] == 8 * 501
+
+
+def test_a_saved_model_is_trained_on(tmp_path, tiny, monkeypatch):
+    import keras
+
+    sys.path.append(str(tiny))
+    from models import small
+
+    small().save(tmp_path / "small.keras")
+    report = train(tmp_path / "out", "--model", tmp_path / "small.keras", "--data", tiny / "data.npz", "--backend", keras.backend.backend(),
+                   "--trainer", "single", "--quiet")  # fmt: skip
+    assert (report["trainer"], report["workers"]) == ("single", 2)
+    assert keras.saving.load_model(tmp_path / "out" / "model.keras").count_params() == small().count_params()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "missing.py:f"], "Expected a file with the model. Received: 'missing.py'"),
+        (["--model", "{tiny}/models.py"], "Expected FILE.py:FUNCTION or FILE.keras"),
+        (["--data", "missing.npz"], "missing.npz"),
+        (["--trainer", "adagg"], "Expected a trainer of SingleTrainer, DOWNPOUR, ADAG"),
+        (["--scalar", "alpha"], "Expected --scalar NAME=VALUE"),
+        (["--scalar", "alpha=1"], "unknown: alpha"),
+        (["--workers", "0"], "workers of 1 or more"),
+        (["--window", "-1"], "window of 1 or more"),
+        (["--workers", "502"], "501 samples"),
+        (["--mpi", "no-such-mpiexec"], "pip install"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_rank_starts(tmp_path, tiny, arguments, message):
+    options = {"--model": f"{tiny}/models.py:small", "--data": f"{tiny}/data.npz", "--out": str(tmp_path)}
+    options |= {arguments[0]: arguments[1].format(tiny=tiny)}
+    result = CliRunner().invoke(main, ["train", *(word for pair in options.items() for word in pair)])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_what_is_wrong_in_a_rank_is_said_with_its_traceback(tmp_path, tiny):
+    run = dkcore("train", "--model", f"{tiny}/models.py:nothing", "--data", tiny / "data.npz", "--backend", "jax", "--out", tmp_path)
+    assert run.returncode == 1
+    assert "that returns a Keras model. Received: 42" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ten_lines_run_under_dkcore_run():
+    run = dkcore("run", "-n", 2, EXAMPLES / "script.py", env={**__import__("os").environ, "KERAS_BACKEND": "jax"})
+    assert run.returncode == 0, run.stderr
+    found = re.search(r"2 ranks, test accuracy ([0-9.]+)", run.stdout)
+    assert float(found[1]) > 0.8
+
+
+def test_run_hands_on_arguments_and_exit_codes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nprint('got', sys.argv[1:])\nsys.exit(5)\n")
+    run = dkcore("run", "-n", 2, script, "--flag", "x")
+    assert run.returncode == 5
+    assert run.stdout.count("got ['--flag', 'x']") == 2
+
+
+def test_rules_shows_every_rule_with_formula_and_source():
+    result = CliRunner().invoke(main, ["rules"])
+    assert result.exit_code == 0
+    for name in REGISTRY:
+        assert name in result.output
+    assert "(w - p) / window" in result.output
+    assert "1710.02368" in result.output
+
+
+def test_doctor_finds_everything_that_tests_need():
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "missing" not in result.output
+    for what in ("compiled engine", "shared memory", "mpiexec", "mpi4py", "tensorflow", "jax", "torch", "C compiler"):
+        assert what in result.output
+
+
+def test_doctor_says_what_mends_it(monkeypatch):
+    monkeypatch.setattr("dkcore.doctor.shutil.which", lambda name: None)
+    monkeypatch.setattr("dkcore.doctor.version", lambda name: None)
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "dkcore[tensorflow]" in result.output
+    assert "apt-get install gcc" in result.output
+
+
+def test_clean_removes_orphans_and_spares_the_living(script):
+    dying = script("center = dk.Center.create(np.zeros(9, 'f'))\nprint(center.name, flush=True)\ninput()")
+    orphan = dying.line()
+    with center.Center.create(np.zeros(9, np.float32)) as alive:
+        dying.kill()
+        result = CliRunner().invoke(main, ["clean"])
+        assert orphan in result.output
+        assert alive.name not in result.output
+        assert "nothing to remove" in CliRunner().invoke(main, ["clean"]).output
