@@ -44,7 +44,7 @@ build/dist-keras: .venv/test
 
 lint: .venv/test
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint bindings
+	PATH=$$PWD/$(BIN):$$PATH cython-lint bindings
 	$(BIN)/codespell
 	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h
 

@@ -16,23 +16,23 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 1u  /* raised whenever the bytes of a segment change their meaning */
-#define DK_MAX_VECTORS 8      /* c, w, p and up to five state vectors */
+#define DK_LAYOUT_VERSION 1u /* raised whenever the bytes of a segment change their meaning */
+#define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
-#define DK_HISTOGRAM 64       /* staleness 0, 1, ... 62, and 63 for all beyond */
-#define DK_NOTE 1024          /* bytes of free text in a segment's header */
+#define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
+#define DK_NOTE 1024    /* bytes of free text in a segment's header */
 
 typedef enum dk_status {
     DK_OK = 0,
-    DK_INVALID = 1,      /* an argument that the caller could have checked */
-    DK_SYSTEM = 2,       /* a system call failed; dk_error() names it */
-    DK_NO_ROOM = 3,      /* shared memory is too small: have and need are in dk_error() */
-    DK_EXISTS = 4,       /* a segment of that name lives */
-    DK_NOT_FOUND = 5,    /* no segment of that name appeared in time */
-    DK_LAYOUT = 6,       /* the segment has another layout than was asked for */
-    DK_TIMEOUT = 7,      /* a stripe stayed locked; dk_error() names stripe and holder */
-    DK_FULL = 8,         /* all slots are claimed by live workers */
-    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: neither it nor what follows it reached the center */
+    DK_INVALID = 1,    /* an argument that the caller could have checked */
+    DK_SYSTEM = 2,     /* a system call failed; dk_error() names it */
+    DK_NO_ROOM = 3,    /* shared memory is too small: have and need are in dk_error() */
+    DK_EXISTS = 4,     /* a segment of that name lives */
+    DK_NOT_FOUND = 5,  /* no segment of that name appeared in time */
+    DK_LAYOUT = 6,     /* the segment has another layout than was asked for */
+    DK_TIMEOUT = 7,    /* a stripe stayed locked; dk_error() names stripe and holder */
+    DK_FULL = 8,       /* all slots are claimed by live workers */
+    DK_NOT_FINITE = 9, /* NaN or infinity in the worker: neither it nor what follows it reached the center */
 } dk_status;
 
 const char *dk_error(void);
@@ -41,7 +41,7 @@ const char *dk_error(void);
 
 /* n elements; vectors in the order of the rule's signature; scalars likewise, always double. */
 typedef void (*dk_kernel)(size_t n, void *const *vectors, const double *scalars);
-typedef int (*dk_finite)(size_t n, const void *vector);  /* 1 when all n are finite */
+typedef int (*dk_finite)(size_t n, const void *vector); /* 1 when all n are finite */
 
 typedef struct dk_builtin {
     const char *rule, *dtype, *isa;
@@ -50,20 +50,20 @@ typedef struct dk_builtin {
 
 /* The kernel of a built-in rule for an instruction set (NULL: the widest that runs here), or NULL. Generated from dkcore/rules.py. */
 dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *isa);
-const char *dk_isa_at(size_t index);    /* those built in, widest first, then NULL */
-int dk_isa_runs(const char *isa);       /* 1 when it was built in and this processor has it */
+const char *dk_isa_at(size_t index); /* those built in, widest first, then NULL */
+int dk_isa_runs(const char *isa);    /* 1 when it was built in and this processor has it */
 const char *dk_isa_best(void);
 dk_finite dk_finite_for(uint32_t itemsize);
 
 /* ------------------------------------------------------------------ center */
 
 typedef struct dk_layout {
-    uint64_t length;         /* elements of the center */
-    uint64_t stripe_length;  /* elements of a stripe */
-    uint64_t digest;         /* of the model's layout; 0 matches any */
-    uint32_t itemsize;       /* 4: float32, 8: float64 */
-    uint32_t states;         /* vectors beside the center, born zero */
-    uint32_t slots;          /* workers at most */
+    uint64_t length;        /* elements of the center */
+    uint64_t stripe_length; /* elements of a stripe */
+    uint64_t digest;        /* of the model's layout; 0 matches any */
+    uint32_t itemsize;      /* 4: float32, 8: float64 */
+    uint32_t states;        /* vectors beside the center, born zero */
+    uint32_t slots;         /* workers at most */
     uint32_t reserved;
 } dk_layout;
 
@@ -78,18 +78,18 @@ dk_status dk_center_close(dk_center *center);
 dk_status dk_center_layout(const dk_center *center, dk_layout *out);
 const char *dk_center_note(const dk_center *center);
 uint64_t dk_center_stripes(const dk_center *center);
-void *dk_center_vector(dk_center *center, uint32_t index);  /* 0: the center, 1...: states. Unlocked: to look, not to touch */
+void *dk_center_vector(dk_center *center, uint32_t index); /* 0: the center, 1...: states. Unlocked: to look, not to touch */
 /* vector as in dk_center_vector; each stripe is copied under its lock. */
 dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s);
 dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s);
 dk_status dk_center_versions(dk_center *center, uint64_t *out);
 
 typedef struct dk_counts {
-    uint32_t live;       /* claimed slots whose owner lives */
-    uint32_t deaths;     /* owners that died without releasing their slot */
-    uint64_t recovered;  /* stripes whose owner died while holding the lock */
+    uint32_t live;      /* claimed slots whose owner lives */
+    uint32_t deaths;    /* owners that died without releasing their slot */
+    uint64_t recovered; /* stripes whose owner died while holding the lock */
 } dk_counts;
-dk_status dk_center_counts(dk_center *center, dk_counts *out);  /* buries the dead first */
+dk_status dk_center_counts(dk_center *center, dk_counts *out); /* buries the dead first */
 
 /* Remove the segment if no process holds it: *removed says. */
 dk_status dk_segment_sweep(const char *name, int *removed);
@@ -101,14 +101,14 @@ typedef enum dk_slot_state { DK_SLOT_FREE = 0, DK_SLOT_CLAIMED = 1, DK_SLOT_DONE
 typedef struct dk_slot_view {
     uint32_t state;
     int32_t pid;
-    int64_t rank;             /* the caller's own number, -1 when it gave none */
+    int64_t rank;              /* the caller's own number, -1 when it gave none */
     double started, heartbeat; /* seconds since the epoch */
     uint64_t exchanges, steps, samples, epoch;
-    uint64_t total_samples;   /* expected, for progress bars; 0 unknown */
+    uint64_t total_samples; /* expected, for progress bars; 0 unknown */
     double loss;
     double exchange_seconds;
-    double staleness_sum;     /* of the means of all exchanges */
-    uint64_t histogram[DK_HISTOGRAM];  /* of staleness, one count per stripe exchanged */
+    double staleness_sum;             /* of the means of all exchanges */
+    uint64_t histogram[DK_HISTOGRAM]; /* of staleness, one count per stripe exchanged */
 } dk_slot_view;
 
 dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out);
@@ -126,17 +126,17 @@ enum { DK_CENTER = 0, DK_WORKER = 1, DK_PREVIOUS = 2, DK_STATE = 3 /* DK_STATE +
 typedef struct dk_call {
     dk_worker *worker;
     dk_kernel kernel;
-    void *previous;                   /* length elements, or NULL when the rule does not name p */
+    void *previous; /* length elements, or NULL when the rule does not name p */
     int32_t vectors, role[DK_MAX_VECTORS];
     int32_t staleness_at, workers_at; /* where the engine writes these scalars; -1: the rule does not name them */
     int32_t check_finite;
-    dk_status status;                 /* OUT: of the last run */
+    dk_status status; /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
-    double timeout_s;                 /* for one stripe */
-    double staleness;                 /* OUT: mean over stripes of the last run */
-    double seconds;                   /* OUT: of the last run */
-    uint64_t bad_element;             /* OUT: the first one met that is not finite */
-    char message[512];                /* OUT: why status is not DK_OK; dk_error() belongs to the thread that ran it */
+    double timeout_s;     /* for one stripe */
+    double staleness;     /* OUT: mean over stripes of the last run */
+    double seconds;       /* OUT: of the last run */
+    uint64_t bad_element; /* OUT: the first one met that is not finite */
+    char message[512];    /* OUT: why status is not DK_OK; dk_error() belongs to the thread that ran it */
 } dk_call;
 
 /* The worker's weights, as segments in the order of the center; their lengths (elements) add up to the center's. */

@@ -6,13 +6,13 @@
 
 #include "kernel.h"
 
-#define FINITE(NAME, WORD, EXPONENT)                     \
-    int DK_NAME(NAME)(size_t n, const void *vector) {    \
-        const WORD *bits = vector;                       \
-        WORD found = 0;                                  \
-        for (size_t i = 0; i < n; i++)                   \
-            found |= (bits[i] & EXPONENT) == EXPONENT;   \
-        return found == 0;                               \
+#define FINITE(NAME, WORD, EXPONENT)                   \
+    int DK_NAME(NAME)(size_t n, const void *vector) {  \
+        const WORD *bits = vector;                     \
+        WORD found = 0;                                \
+        for (size_t i = 0; i < n; i++)                 \
+            found |= (bits[i] & EXPONENT) == EXPONENT; \
+        return found == 0;                             \
     }
 
 FINITE(dk_finite32, uint32_t, 0x7f800000u)

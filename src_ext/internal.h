@@ -60,11 +60,11 @@ struct dk_worker {
     uint64_t seen[]; /* version of every stripe after this worker's last exchange */
 };
 
-#define DK_CHECK(call)                  \
-    do {                                \
-        dk_status status_ = (call);     \
-        if (status_ != DK_OK)           \
-            return status_;             \
+#define DK_CHECK(call)              \
+    do {                            \
+        dk_status status_ = (call); \
+        if (status_ != DK_OK)       \
+            return status_;         \
     } while (0)
 
 /* Remembers the sentence for dk_error() and returns status. */

@@ -3,9 +3,9 @@
 
 #include "dkcore.h"
 
-#define DECLARE(ISA)                                      \
-    extern const dk_builtin dk_builtins_##ISA[];          \
-    int dk_finite32_##ISA(size_t n, const void *vector);  \
+#define DECLARE(ISA)                                     \
+    extern const dk_builtin dk_builtins_##ISA[];         \
+    int dk_finite32_##ISA(size_t n, const void *vector); \
     int dk_finite64_##ISA(size_t n, const void *vector);
 #define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
 

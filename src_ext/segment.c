@@ -74,8 +74,8 @@ static void plan(dk_header *header, const dk_layout *layout) {
 
 static dk_status check_layout(const dk_layout *l) {
     if (l->length == 0 || (l->itemsize != 4 && l->itemsize != 8) || l->slots == 0 || l->states > DK_MAX_VECTORS - 3)
-        return dk_fail(DK_INVALID, "length %llu, itemsize %u, slots %u, states %u", (unsigned long long)l->length, l->itemsize,
-                       l->slots, l->states);
+        return dk_fail(DK_INVALID, "length %llu, itemsize %u, slots %u, states %u", (unsigned long long)l->length, l->itemsize, l->slots,
+                       l->states);
     if (l->stripe_length == 0 || l->stripe_length * l->itemsize % 64)
         return dk_fail(DK_INVALID, "stripes of %llu elements do not fill whole cache lines", (unsigned long long)l->stripe_length);
     return DK_OK;
@@ -201,8 +201,8 @@ static dk_status check_header(const dk_header *h, const dk_layout *want, const c
     if ((want->length && want->length != have->length) || (want->itemsize && want->itemsize != have->itemsize) ||
         (want->digest && have->digest && want->digest != have->digest))
         return dk_fail(DK_LAYOUT, "center %s has %llu elements of %u bytes (digest %016llx); this side has %llu of %u (%016llx)", name,
-                       (unsigned long long)have->length, have->itemsize, (unsigned long long)have->digest,
-                       (unsigned long long)want->length, want->itemsize, (unsigned long long)want->digest);
+                       (unsigned long long)have->length, have->itemsize, (unsigned long long)have->digest, (unsigned long long)want->length,
+                       want->itemsize, (unsigned long long)want->digest);
     return DK_OK;
 }
 
@@ -217,7 +217,8 @@ static dk_status try_attach(dk_center *center, const dk_layout *expected) {
         return DK_NOT_FOUND;
     DK_CHECK(map(center, sizeof(dk_header)));
     dk_header *header = center->header;
-    dk_status found = atomic_load_explicit(&header->ready, memory_order_acquire) ? check_header(header, expected, center->name) : DK_NOT_FOUND;
+    dk_status found =
+        atomic_load_explicit(&header->ready, memory_order_acquire) ? check_header(header, expected, center->name) : DK_NOT_FOUND;
     uint64_t bytes = header->bytes;
     munmap(header, sizeof(dk_header));
     center->header = NULL;
