@@ -12,8 +12,8 @@ SIZE = 1000
 
 def cases(quick: bool) -> list[Case]:
     """Every rule; the figure without a name is of adag, as a script calls it."""
-    first = Case(f"exchange_us/{SIZE}", f"exchange_us/{SIZE}/prepared", rule="adag")
-    return [first, *(Case(*(f"exchange_us/{SIZE}/{name}{how}" for how in ("", "/prepared")), rule=name) for name in RULES if name != "adag")]
+    keys = {name: f"exchange_us/{SIZE}" + (f"/{name}" if name != "adag" else "") for name in RULES}
+    return [Case(key, f"{key}/prepared", rule=name) for name, key in keys.items()]
 
 
 @pytest.fixture(scope="module")

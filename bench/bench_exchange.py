@@ -18,27 +18,26 @@ MIDDLE = 16_777_216
 
 
 def cases(quick: bool) -> list[Case]:
-    """All rules through the best instruction set; through the others too when there is time."""
+    """All rules through the best instruction set; through the others, and with a look for NaN, when there is time."""
     sizes = [LARGE] if quick else [MIDDLE, LARGE]
-    ways = [None] if quick else [None, *instruction_sets()[1:]]
-    return [
-        Case(*keys(name, size, workers, via), rule=name, size=size, workers=workers, via=via)
-        for size in sizes
-        for workers in (1, 2)
-        for name in RULES
-        for via in (ways if size == LARGE else [None])
-    ]
+    plain = [make(name, size, workers) for size in sizes for workers in (1, 2) for name in RULES]
+    if quick:
+        return [*plain, make("adag", LARGE, 2, finite=True)]
+    special = [{"via": via} for via in instruction_sets()[1:]] + [{"finite": True}]
+    return plain + [make(name, LARGE, 2, **how) for name in RULES for how in special]
 
 
-def keys(name: str, size: int, workers: int, via: str | None) -> list[str]:
-    """exchange_vs_unlocked/RULE/PARAMETERS/WORKERSworkers, and the instruction set unless it is the best one."""
-    rest = f"{name}/{size}/{workers}workers" + (f"/{via}" if via else "")
-    return [f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"]
+def make(name: str, size: int, workers: int, *, via: str | None = None, finite: bool = False) -> Case:
+    """exchange_vs_unlocked/RULE/PARAMETERS/WORKERSworkers, and what is special: the instruction set, the look for NaN."""
+    special = [word for word in (via, "finite" if finite else None) if word]
+    rest = "/".join([name, str(size), f"{workers}workers", *special])
+    keys = f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"
+    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=3 if special else 5)
 
 
 def bench_exchange(case, kept, turns, quick):
     crew, centers = set_stage(kept, case.size, case.workers)
-    crew.ask("choose", case.rule, case.via)
+    crew.ask("choose", case.rule, case.via, None, case.finite)
     names = ("exchange", "unlocked", *BYTES)
 
     def verify() -> None:
@@ -52,7 +51,7 @@ def bench_exchange(case, kept, turns, quick):
             crew.seconds(name)
 
     sides = {name: lambda name=name: crew.seconds(name) for name in names}
-    seconds = turns(sides, rounds=3 if quick else 5, verify=verify)
+    seconds = turns(sides, rounds=3 if quick else case.rounds, verify=verify)
     turns.figure(case.keys[0], seconds["unlocked"] / seconds["exchange"])
     gigabytes = case.workers * case.size / 1e9
     moved = bytes_per_parameter(REGISTRY[case.rule])

@@ -64,4 +64,3 @@ class Worker:
     def close(self) -> None:
         """Leave the center."""
         self.center.close()
-

@@ -1,8 +1,8 @@
 """What do exchanges cost a training, and how fast is it compared with a plain ``fit``?
 
 The demo: a perceptron 784-500-500-10 on 60,000 images like MNIST's, Adam, batches of 32, ADAG with a window of 12 on two
-workers that share the cores fairly. Whole epochs in turn: with exchanges, without any, and a plain ``fit`` in one
-process on all cores.
+workers that share the cores fairly. Whole epochs in turn: with exchanges; with a window that never ends, so that there
+are none; without our callback; and a plain ``fit`` in one process on all cores.
 """
 
 import os
@@ -21,7 +21,7 @@ from dkcore.center import Center
 from dkcore.job import Job
 
 WORKERS = 2
-SAMPLES = 60_000
+SAMPLES, FEWER = 60_000, 24_000
 WEIGHTS = 648_010
 WRONG = 0.2  # of the labels
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
@@ -31,25 +31,20 @@ MODEL = Path(__file__).parent.parent / "examples" / "mnist.py"
 def cases(quick: bool) -> list[Case]:
     """TensorFlow is the demo; the others when there is time."""
     names = {"tensorflow": "demo", "jax": "jax", "torch": "torch"}
-    return [
-        Case(f"exchange_share/{names[backend]}", f"throughput_vs_no_exchange/{names[backend]}", f"throughput_vs_plain_fit/{backend}", backend=backend)
-        for backend in (BACKENDS[:1] if quick else BACKENDS)
-    ]
+    questions = ("exchange_share", "throughput_vs_no_exchange", "throughput_vs_no_callback")
+    made = []
+    for backend in BACKENDS[:1] if quick else BACKENDS:
+        keys = [f"{question}/{names[backend]}" for question in questions]
+        samples = SAMPLES if backend == "tensorflow" and not quick else FEWER
+        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, samples=samples))
+    return made
 
 
 def bench_training(case, turns, quick):
     if find_spec(case.backend) is None:
         pytest.skip(f"{case.backend} is not installed: pip install 'dkcore[{case.backend}]'")
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dkcore-bench-"))
-        write_job(directory, case.backend)
-        start = np.random.default_rng(0).normal(0, 0.05, WEIGHTS).astype(np.float32)
-        center = stack.enter_context(Center.create(start))
-        environment = {"KERAS_BACKEND": case.backend, **QUIET}
-        threads = dict.fromkeys(THREADS, str(max(len(os.sched_getaffinity(0)) // WORKERS, 1)))
-        options = {"environment": environment | threads, "cores": "share"}
-        crew = stack.enter_context(Crew(WORKERS, "bench.trainee:Trainee", directory, center.name, **options))
-        plain = stack.enter_context(Crew(1, "bench.trainee:Plain", directory, environment=environment, cores="all"))
+        center, crew, plain = set_up(stack, case.backend, case.samples)
         shares = []
 
         def exchanging() -> float:
@@ -63,21 +58,35 @@ def bench_training(case, turns, quick):
             assert max(crew.ask("loss")) < 1.5, "the workers did not learn"
             plain.ask("warm")
 
-        sides = {"exchanging": exchanging, "alone": lambda: crew.seconds("alone"), "plain": lambda: plain.seconds("fit")}
-        seconds = turns(sides, rounds=2 if quick else 5, verify=verify)
-    rates = {name: f"{SAMPLES / np.median(values):,.0f}" for name, values in seconds.items()}
+        sides = {name: lambda name=name: crew.seconds(name) for name in ("endless", "alone")}
+        sides = {"exchanging": exchanging, **sides, "plain": lambda: plain.seconds("fit")}
+        seconds = turns(sides, rounds=2 if quick else 3, verify=verify)
+    rates = {name: f"{case.samples / np.median(values):,.0f}" for name, values in seconds.items()}
     turns.figure(case.keys[0], shares, note="of the time of an epoch, window 12")
-    turns.figure(case.keys[1], seconds["alone"] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates['alone']} samples/s")
-    turns.figure(case.keys[2], seconds["plain"] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates['plain']} samples/s")
+    for key, rival in zip(case.keys[1:], ("endless", "alone", "plain"), strict=True):
+        turns.figure(key, seconds[rival] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates[rival]} samples/s")
 
 
-def write_job(directory: str, backend: str) -> None:
+def set_up(stack: ExitStack, backend: str, samples: int) -> tuple[Center, Crew, Crew]:
+    """A center, the workers that train on it, and a process for the plain fit."""
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="dkcore-bench-"))
+    write_job(directory, backend, samples)
+    center = stack.enter_context(Center.create(np.random.default_rng(0).normal(0, 0.05, WEIGHTS).astype(np.float32)))
+    environment = {"KERAS_BACKEND": backend, **QUIET}
+    threads = dict.fromkeys(THREADS, str(max(len(os.sched_getaffinity(0)) // WORKERS, 1)))
+    options = {"environment": environment | threads, "cores": "share"}
+    crew = stack.enter_context(Crew(WORKERS, "bench.trainee:Trainee", directory, center.name, **options))
+    plain = stack.enter_context(Crew(1, "bench.trainee:Plain", directory, environment=environment, cores="all"))
+    return center, crew, plain
+
+
+def write_job(directory: str, backend: str, samples: int) -> None:
     """The demo's settings, and images of ten blurred classes. Some labels are wrong, so that nobody is ever done learning."""
     random = np.random.default_rng(0)
-    classes = random.integers(0, 10, SAMPLES)
-    noise = random.integers(0, 128, (SAMPLES, 28, 28), dtype=np.uint8)
+    classes = random.integers(0, 10, samples)
+    noise = random.integers(0, 128, (samples, 28, 28), dtype=np.uint8)
     images = noise + random.integers(0, 128, (10, 28, 28), dtype=np.uint8)[classes]
-    labels = np.where(random.random(SAMPLES) < WRONG, random.integers(0, 10, SAMPLES), classes).astype(np.uint8)
+    labels = np.where(random.random(samples) < WRONG, random.integers(0, 10, samples), classes).astype(np.uint8)
     settings = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
     job = Job(workers=WORKERS, window=12, batch_size=32, backend=backend, model=f"{MODEL}:mlp", **settings)
     job.save(directory, {"x_train": images, "y_train": labels})

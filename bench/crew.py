@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["Crew"]
 
 PATIENCE = 600.0  # seconds for one answer; a crew that is slower hangs
-MEETING = 300.0  # seconds that a worker waits for the others at the gate
+MEETING = 120.0  # seconds that a worker waits for the others at the gate
 
 
 class Crew:
@@ -28,11 +28,12 @@ class Crew:
 
     def __init__(self, workers: int, subject: str, *arguments, environment: dict[str, str] | None = None, cores: str = "one"):
         context = multiprocessing.get_context("spawn")
-        gate = context.RawArray(ctypes.c_int64, workers)
+        # Kept, because multiprocessing would give its memory to the next crew's gate.
+        self.gate = context.RawArray(ctypes.c_int64, workers)
         self.members = []
         for index in range(workers):
             ours, theirs = context.Pipe()
-            options = (theirs, gate, index, places(cores, index, workers), subject, arguments, environment or {})
+            options = (theirs, self.gate, index, places(cores, index, workers), subject, arguments, environment or {})
             process = context.Process(target=serve, args=options, daemon=True)
             process.start()
             theirs.close()
@@ -114,7 +115,7 @@ def serve(connection, gate, index, cores, subject, arguments, environment) -> No
     while True:
         try:
             method, inputs, repeat = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             break
         try:
             connection.send((obey(getattr(made, method), inputs, repeat, gate, index), None))

@@ -36,19 +36,23 @@ class Flat:
         self.spare = np.zeros(self.centers[0].size, self.centers[0].dtype)
         self.sets = range(len(names))
 
-    def choose(self, name: str, via: str | None, rival: str | None = None) -> None:
-        """Take a built-in rule; ``via`` and that of the ``rival`` as in `dkcore.kernels.compile_kernel`."""
+    def choose(self, name: str, via: str | None, rival: str | None = None, finite: bool = False) -> None:
+        """Take a built-in rule; ``via`` as in `dkcore.kernels.compile_kernel`.
+
+        rival: ``via`` of a second kernel. finite: look for NaN and infinity, as in training.
+        """
         self.rule = rule = REGISTRY[name]
+        self.finite = finite
         kernel = compile_kernel(rule, self.spare.dtype, via)
         self.calls = self.prepare(rule, kernel)
-        self.rivals = self.prepare(rule, compile_kernel(rule, self.spare.dtype, rival))
+        self.rivals = self.prepare(rule, compile_kernel(rule, self.spare.dtype, rival)) if rival else []
         self.loops = [self.loop(rule, kernel.address, place) for place in self.sets]
         self.turns = {name: cycle(self.sets) for name in ("exchange", "rival", "unlocked")}
 
     def prepare(self, rule: Rule, kernel: Kernel) -> list:
         """An exchange for each set."""
         previous = self.p if "p" in rule.vectors else [None] * len(self.p)
-        options = {"kernel": kernel, **scalars_of(rule)}
+        options = {"kernel": kernel, "check_finite": self.finite, **scalars_of(rule)}
         return [slot.call(rule, p=p, **options) for slot, p in zip(self.slots, previous, strict=True)]
 
     def loop(self, rule: Rule, address: int, place: int) -> Callable[[], None]:
@@ -95,16 +99,17 @@ class Flat:
     def verify(self) -> None:
         """Exchange once on every set, by either kernel, and compare a sample with the formula in numpy, bit for bit."""
         for calls in (self.calls, self.rivals):
-            for place in self.sets:
+            for place, call in enumerate(calls):
                 scatter(self.w[place], self.random)
                 scatter(self.p[place], self.random)
-                self.verify_one(calls[place], place)
+                self.verify_one(call, place)
 
     def verify_one(self, call, place: int) -> None:
         center, rule = self.centers[place], self.rule
         chosen = np.unique(np.append(self.random.integers(0, center.size, SAMPLES), [0, center.size - 1]))
         shared = {name: view(center, k) for k, name in enumerate(("c", *rule.states))}
         vectors = {"w": self.w[place], "p": self.p[place]} | shared
+        self.slots[place].pull_call().flat(self.spare)  # from here on all stripes are equally stale
         before = [vectors[name][chosen] for name in rule.vectors]
         call.flat(self.w[place])
         counted = {"staleness": call.staleness, "workers": self.workers}

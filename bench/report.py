@@ -49,8 +49,8 @@ class Report:
     def print(self) -> None:
         """The table."""
         table = Table(title="dkcore, measured", title_justify="left", caption_justify="left")
-        for name, justify in (("figure", "left"), ("median", "right"), ("spread", "right"), ("goal", "left"), ("", "left"), ("note", "left")):
-            table.add_column(name, justify=justify, overflow="fold")
+        for name in ("figure", "median", "spread", "goal", "", "note"):
+            table.add_column(name, justify="right" if name in ("median", "spread") else "left", overflow="fold")
         for figure in self.figures.values():
             value = f"{figure.value:.3g} {figure.unit}" if figure.value < 1000 else f"{figure.value:,.0f} {figure.unit}"
             style = "red" if "miss" in figure.verdict else None
@@ -69,8 +69,10 @@ class Report:
         wanted = [figure for figure in self.figures.values() if figure.goal]
         met = sum("pass" in figure.verdict for figure in wanted)
         busy = f" The load was {self.load:.1f} before the run: a busy machine." if self.load > 0.5 else ""
-        return (f"{met} of {len(wanted)} goals met. Ratios are medians of pairs that ran in turn; spread is the distance of the quartiles "
-                f"over the median.{busy}")
+        return (
+            f"{met} of {len(wanted)} goals met. Ratios are medians of pairs that ran in turn; spread is the distance of the quartiles "
+            f"over the median.{busy}"
+        )
 
 
 def machine() -> dict[str, str | int]:

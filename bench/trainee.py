@@ -17,6 +17,8 @@ from dkcore.job import Job
 
 __all__ = ["Plain", "Trainee"]
 
+ENDLESS = 1 << 30  # a window
+
 
 class Trainee:
     """Rank ``index`` of ``workers`` of the job in ``directory``, with the center of that name."""
@@ -28,8 +30,9 @@ class Trainee:
         training.compile_model(job, self.model, shard)
         self.dataset = shard.dataset(job.backend, job.batch_size, seed=index)
         self.center = Center.attach(name)
-        self.callback = Exchange(self.center, job.the_rule, job.window, rank=index, samples_per_epoch=shard.samples, batch_size=job.batch_size)
-        self.fit_seconds = 0.0
+        options = {"rank": index, "samples_per_epoch": shard.samples, "batch_size": job.batch_size}
+        self.callback = Exchange(self.center, job.the_rule, job.window, **options)
+        self.never = Exchange(self.center, job.the_rule, ENDLESS, **options)
 
     def exchanging(self) -> None:
         """An epoch with exchanges."""
@@ -37,8 +40,12 @@ class Trainee:
         self.fit([self.callback])
         self.share = (self.callback.seconds - before) / (time.perf_counter() - start)
 
+    def endless(self) -> None:
+        """An epoch of the same, with a window that never ends: one exchange after the last step."""
+        self.fit([self.never])
+
     def alone(self) -> None:
-        """An epoch without."""
+        """An epoch without our callback."""
         self.fit([])
 
     def fit(self, callbacks: list) -> None:

@@ -312,7 +312,8 @@ cdef class Call:
 
     @property
     def address(self):
-        """Address of the dk_call, the first argument of `function`."""
+        """Address of the dk_call, the first argument of `function`; ValueError once the worker was released."""
+        self.slot.open()
         return <size_t>&self.call
 
     @property

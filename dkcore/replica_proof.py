@@ -56,6 +56,5 @@ def prove(level_class: type, spare_class: type, dtype: np.dtype) -> None:
         level.run(probe)
         seen = spare.read()
         if not all(np.array_equal(one, two) for one, two in zip(seen, wanted, strict=True)):
-            raise ModelError(
-                expected(f"spare variables {what} by {level.name}", seen[0], 'Report it; level="assign" is always right.')
-            )
+            what = f"spare variables {what} by {level.name}"
+            raise ModelError(expected(what, seen[0], 'Report it; level="assign" is always right.'))

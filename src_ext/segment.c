@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,16 +80,6 @@ static dk_status check_layout(const dk_layout *l) {
     return DK_OK;
 }
 
-/* Signals wait: each would end the call, undo its work, and of one that comes every few milliseconds there is no end. */
-static int allocate(int fd, uint64_t bytes) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = posix_fallocate(fd, 0, (off_t)bytes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 /* Touching a page that shared memory has no room for is a SIGBUS. So ask, then have every page given now. */
 static dk_status reserve(int fd, const char *name, uint64_t bytes) {
     struct statvfs room;
@@ -98,7 +87,7 @@ static dk_status reserve(int fd, const char *name, uint64_t bytes) {
         return dk_fail(DK_SYSTEM, "fstatvfs %s: %s", name, strerror(errno));
     uint64_t have = (uint64_t)room.f_bavail * room.f_frsize;
     int full = room.f_blocks != 0 && have < bytes; /* no blocks at all: a tmpfs without a limit */
-    int error = full ? ENOSPC : allocate(fd, bytes);
+    int error = full ? ENOSPC : posix_fallocate(fd, 0, (off_t)bytes);
     if (error == ENOSPC || error == ENOMEM)
         return dk_fail(DK_NO_ROOM, "have %llu bytes free in /dev/shm, need %llu", (unsigned long long)have, (unsigned long long)bytes);
     return error ? dk_fail(DK_SYSTEM, "posix_fallocate %s: %s", name, strerror(error)) : DK_OK;

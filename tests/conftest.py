@@ -49,7 +49,8 @@ class Script:
     """A Python process that runs ``code`` and talks line by line; a context manager that never leaves it behind."""
 
     def __init__(self, code: str, *arguments: object, prefix: tuple[str, ...] = ()):
-        command = [*prefix, sys.executable, "-c", "import sys\nimport numpy as np\nimport dkcore as dk\n" + code, *map(str, arguments)]
+        code = "import sys\nimport numpy as np\nimport dkcore as dk\n" + code
+        command = [*prefix, sys.executable, "-c", code, *map(str, arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.pid = self.process.pid
 

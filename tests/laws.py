@@ -89,7 +89,9 @@ def engine_equals_reference(rule: Rule, center, w: np.ndarray, p: np.ndarray | N
     states = [center.snapshot(state=k + 1) for k in range(center.states)]
     scalars = scalars_of(rule) | {name: 1.0 for name in ("workers",) if name in rule.scalars}
     scalars |= {name: 0.0 for name in ("staleness",) if name in rule.scalars}
-    before = dict(zip(rule.states, states, strict=True)) | {"c": center.snapshot(), "w": w.copy()} | ({} if p is None else {"p": p.copy()})
+    before = dict(zip(rule.states, states, strict=True)) | {"c": center.snapshot(), "w": w.copy()}
+    if p is not None:
+        before["p"] = p.copy()
     wanted = reference(rule, [before[name] for name in rule.vectors], scalars)
     given = {name: value for name, value in scalars.items() if name not in ("staleness", "workers")}
     center.exchange(rule, w, p, **given)

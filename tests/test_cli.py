@@ -42,7 +42,7 @@ def tiny(tmp_path_factory) -> Path:
     (folder / "models.py").write_text(
         "import keras\n"
         "def small():\n"
-        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(),\n"
+        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5),\n"
         "        keras.layers.Dense(8, activation='relu'), keras.layers.Dropout(0.1), keras.layers.Dense(2, activation='softmax')])\n"
         "def nothing():\n"
         "    return 42\n"

@@ -60,7 +60,8 @@ def test_what_a_formula_computes_in_vain_is_left_out():
 def test_the_c_of_every_operation_computes_what_numpy_does(dtype, tmp_path):
     """No built-in rule has a choice or a mask, but one to come may: their C is compiled here, warnings being errors."""
     real = "f" if dtype == "float32" else ""
-    source = f"#include <stddef.h>\n#include <math.h>\n#define DK_NAME(x) x\n#define DK_SQRT sqrt{real}\n#define DK_ABS fabs{real}\n"
+    source = "#include <stddef.h>\n#include <math.h>\n#define DK_NAME(x) x\n"
+    source += f"#define DK_SQRT sqrt{real}\n#define DK_ABS fabs{real}\n"
     name = f"{everything.name}_{dtype}"
     text = source + emit.c_kernel(everything, dtype) + f"void (*kernel)(size_t, void *const *, const double *) = {name};\n"
     (tmp_path / "kernel.c").write_text(text)

@@ -30,7 +30,9 @@ def test_public_names_are_listed_and_an_unknown_one_is_refused(script):
     assert script(code).end() == "module 'dkcore' has no attribute 'Centre'\n"
 
 
-@pytest.mark.parametrize("use", ["dkcore.Center.create(np.zeros(3))", "dkcore.Center.attach('x')", "dkcore.kernels.instruction_sets()"])
+@pytest.mark.parametrize(
+    "use", ["dkcore.Center.create(np.zeros(3))", "dkcore.Center.attach('x')", "dkcore.kernels.instruction_sets()"]
+)
 def test_an_uncompiled_tree_says_what_is_missing(use, tmp_path):
     package = tmp_path / "dkcore"
     package.mkdir()

@@ -172,7 +172,10 @@ def launcher(kind: str, job: Path, script: str):
     command = [sys.executable, "-c", LAUNCHER, str(job), mpi_of(kind), script]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=importable(dict(os.environ)), **pipes) as process:
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()  # for a test that failed before it ended
 
 
 def started(process: subprocess.Popen) -> None:

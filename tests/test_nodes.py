@@ -209,12 +209,15 @@ def test_a_signal_ends_the_job_even_inside_mpi(where, number, code, tmp_path, tr
 
     command = [*find_mpi(mpi_of("mpich")).command(2), sys.executable, script]
     with subprocess.Popen(command, env=environment("mpich"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as mpiexec:
-        while not all(os.path.exists(f"{script}.{rank}") for rank in range(2)):
-            assert mpiexec.poll() is None
-            time.sleep(0.05)
-        began = time.monotonic()
-        mpiexec.send_signal(number)
-        error = mpiexec.communicate(timeout=20)[1].decode()
+        try:
+            while not all(os.path.exists(f"{script}.{rank}") for rank in range(2)):
+                assert mpiexec.poll() is None
+                time.sleep(0.05)
+            began = time.monotonic()
+            mpiexec.send_signal(number)
+            error = mpiexec.communicate(timeout=10)[1].decode()
+        finally:
+            mpiexec.kill()  # for a test that failed before it ended
     assert mpiexec.returncode == code, error
     assert time.monotonic() - began < 5
     assert traces.gone() < 3

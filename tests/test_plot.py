@@ -44,7 +44,7 @@ def test_workers_are_smoothed_and_the_center_comes_last_as_it_is():
 
 
 def test_unknown_values_are_left_out():
-    unknown = {1: None, 4: np.nan, 8: np.inf}
+    unknown = {1: None, 4: np.nan, 8: -np.inf}
     lines = plot.curves(table(records=50, center=0, loss=lambda step: unknown.get(step, 1.0)), "loss", {})
     assert [len(line.value) for line in lines] == [47, 47]
     assert plot.curves(None, "loss", {}) == []

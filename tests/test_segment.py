@@ -1,5 +1,6 @@
 """The life of a segment: how others find it, what they refuse, and that nothing outlives those who hold it."""
 
+import gc
 import os
 import subprocess
 import time
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import dkcore as dk
+from dkcore import rules
 from dkcore.center import sweep_orphans
 from dkcore.errors import CenterNotFoundError, LayoutError
 
@@ -23,8 +25,8 @@ input()
 
 def test_who_attaches_sees_the_same_numbers(script):
     with dk.Center.create(np.arange(10.0), name="shared", digest=5, note="hello") as center:
-        other = script("c = dk.Center.attach('shared', size=10, dtype=float, digest=5)\nc.restore(c.snapshot() + 1)\nprint(c.note, c.digest)")
-        assert other.end() == "hello 5\n"
+        code = "c = dk.Center.attach('shared', size=10, dtype=float, digest=5)\nc.restore(c.snapshot() + 1)\nprint(c.note, c.digest)"
+        assert script(code).end() == "hello 5\n"
         np.testing.assert_array_equal(center.snapshot(), np.arange(10.0) + 1)
 
 
@@ -41,7 +43,7 @@ def test_attach_gives_up():
     start = time.monotonic()
     with pytest.raises(CenterNotFoundError, match=r"no center dkcore-never appeared in 0.1 s"):
         dk.Center.attach("never", timeout=0.1)
-    assert 0.1 <= time.monotonic() - start < 1
+    assert 0.1 <= time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,30 @@ def test_a_forked_child_removes_nothing(ending, script):
     script(FORK.format(ending)).end()
 
 
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("order", ["center first", "worker first", "nobody closes", "in a cycle"])
+def test_nothing_stays_open(order):
+    before = descriptors()
+    center = dk.Center.create(np.zeros(100))
+    worker = center.worker()
+    call = worker.call(rules.downpour)
+    center.exchange(rules.aeasgd, np.zeros(100))
+    if order == "worker first":
+        worker.release()
+    if order == "in a cycle":
+        center.cycle = [center, worker, call]
+        worker.cycle = center.cycle
+    elif order != "nobody closes":
+        center.close()
+        assert descriptors() == before, "close left a worker's slot locked"
+    del center, worker, call
+    gc.collect()
+    assert descriptors() == before
+
+
 ROOM = """
 import os
 from dkcore.errors import NoRoomError
@@ -174,17 +200,3 @@ def test_too_little_room_is_an_error_that_says_have_and_need(script):
         assert int(words[1]) <= 1 << 20 and need < int(words[-1]) < need + (1 << 17)
     assert lines[1] == "[]"
     assert lines[3:] == ["True", "500.0"]
-
-
-INTERRUPTED = """
-import signal
-signal.signal(signal.SIGALRM, lambda *_: None)
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-for _ in range(3):
-    dk.Center.create(np.zeros(1 << 22)).close()
-signal.setitimer(signal.ITIMER_REAL, 0)
-"""
-
-
-def test_signals_do_not_disturb_creation(script):
-    script(INTERRUPTED).end()

@@ -27,9 +27,8 @@ def test_a_slot_shows_how_its_worker_fares():
         assert center.slots() == []  # nobody claimed one
         with center.worker(rank=11) as worker:
             slot = center.slot(worker)
-            assert {name: slot[name] for name in ("slot", "state", "pid", "rank", "exchanges", "steps", "samples", "epoch")} == {
-                "slot": 0, "state": "claimed", "pid": os.getpid(), "rank": 11, "exchanges": 0, "steps": 0, "samples": 0, "epoch": 0,
-            }
+            assert (slot["slot"], slot["state"], slot["pid"], slot["rank"]) == (0, "claimed", os.getpid(), 11)
+            assert (slot["exchanges"], slot["steps"], slot["samples"], slot["epoch"]) == (0, 0, 0, 0)
             assert np.isnan(slot["loss"]) and start <= slot["started"] <= slot["heartbeat"] <= time.time()
             call = worker.call(rules.aeasgd)
             for _ in range(3):
@@ -50,6 +49,14 @@ def test_fresh_slots_are_claimed_before_used_ones():
                 assert worker.slot.index == wanted
                 assert center.counts["live"] == 1
         assert states(center) == ["done"] * 3
+
+
+def test_slots_run_out():
+    with dk.Center.create(np.zeros(3), slots=2) as center, center.worker(), center.worker() as second:
+        with pytest.raises(dk.errors.NoRoomError, match=f"all 2 slots of center {center.name} are claimed"):
+            center.worker()
+        second.release()
+        center.worker().release()
 
 
 def test_a_slot_begins_anew():

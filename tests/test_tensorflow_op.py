@@ -1,4 +1,4 @@
-"""Finding and compiling the TensorFlow op, with a stand-in for TensorFlow; the real one is in backends/replica_laws.py."""
+"""Finding and compiling the TensorFlow op, with a stand-in for TensorFlow; backends/replica_laws.py has the real one."""
 
 import sys
 from types import SimpleNamespace

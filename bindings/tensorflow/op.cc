@@ -124,7 +124,8 @@ class Run : public OpKernel {
     absl::Status Own(OpKernelContext *context, Var *variable) const {
         Tensor *tensor = variable->tensor();
         if (!variable->is_initialized) {
-            return FailedPreconditionError(StrCat("Expected initialised variables. Received: ", variable->DebugString(), "."));
+            return FailedPreconditionError(
+                StrCat("Expected initialised variables. Received: ", variable->DebugString(), "."));
         }
         if (tensor->dtype() != dtype_) {
             return InvalidArgumentError(StrCat("Expected variables of dtype ", tensorflow::DataTypeString(dtype_),

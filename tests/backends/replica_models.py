@@ -7,7 +7,7 @@ from keras import layers
 
 @keras.saving.register_keras_serializable("dkcore_tests")
 class Counting(layers.Layer):
-    """Counts its calls in an integer weight, which no exchange may touch; has a scalar weight, and one of no elements."""
+    """Counts its calls in an integer weight, which no exchange may touch. Has a scalar, and a weight of no elements."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
@@ -28,8 +28,8 @@ def mixed():
     right = layers.Flatten()(layers.BatchNormalization()(right))
     both = Counting()(layers.Dropout(0.3, seed=3)(layers.Concatenate()([left, right])))
     frozen = layers.Dense(8, activation="relu", trainable=False, **zeros)(both)
-    outputs = {"first": layers.Dense(1, name="first", **zeros)(both), "second": layers.Dense(2, name="second", **zeros)(frozen)}
-    model = keras.Model([words, image], outputs)
+    first, second = layers.Dense(1, name="first", **zeros)(both), layers.Dense(2, name="second", **zeros)(frozen)
+    model = keras.Model([words, image], {"first": first, "second": second})
     random = np.random.default_rng(1)
     for variable in model.weights:
         if variable.name in ("kernel", "embeddings"):

@@ -118,6 +118,11 @@ def test_evaluate_and_one_sample():
     assert model.evaluate(shard.dataset(BACKEND, 32), verbose=0, return_dict=True)["target"] == 7
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only tf.data has an autotuner")
+def test_fit_will_not_idle_at_the_end_of_an_epoch():
+    assert Shard(arrays()).dataset(BACKEND, BATCH).options().autotune.enabled is False
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only tf.data could be tempted")
 def test_a_large_file_is_not_read(tmp_path):
     length = 1 << 28  # float32: 1 GiB, of which only the pages that are touched take room

@@ -9,28 +9,28 @@
 
 #include "dkcore.h"
 
-#define CHECK(condition, ...)                                       \
-    do {                                                            \
-        if (!(condition)) {                                         \
+#define CHECK(condition, ...)                                                   \
+    do {                                                                        \
+        if (!(condition)) {                                                     \
             fprintf(stderr, "%s:%d: not %s: ", __FILE__, __LINE__, #condition); \
-            fprintf(stderr, __VA_ARGS__);                           \
-            fputc('\n', stderr);                                    \
-            exit(1);                                                \
-        }                                                           \
+            fprintf(stderr, __VA_ARGS__);                                       \
+            fputc('\n', stderr);                                                \
+            exit(1);                                                            \
+        }                                                                       \
     } while (0)
 
-#define OK(call)                                                    \
-    do {                                                            \
-        dk_status status_ = (call);                                 \
+#define OK(call)                                                                    \
+    do {                                                                            \
+        dk_status status_ = (call);                                                 \
         CHECK(status_ == DK_OK, "%s gave %d: %s", #call, (int)status_, dk_error()); \
     } while (0)
 
 /* The call fails with this status, and its message has this text. */
-#define REFUSED(wanted, text, call)                                 \
-    do {                                                            \
-        dk_status status_ = (call);                                 \
+#define REFUSED(wanted, text, call)                                                    \
+    do {                                                                               \
+        dk_status status_ = (call);                                                    \
         CHECK(status_ == (wanted), "%s gave %d: %s", #call, (int)status_, dk_error()); \
-        CHECK(strstr(dk_error(), text), "%s said: %s", #call, dk_error()); \
+        CHECK(strstr(dk_error(), text), "%s said: %s", #call, dk_error());             \
     } while (0)
 
 /* A name of this process' own. */

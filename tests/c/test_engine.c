@@ -68,10 +68,13 @@ static void finite_finds_all(void) {
             }
 }
 
-/* One pass over weights that lie in many segments, empty ones and ones across stripes among them. */
-static void segments_are_one_vector(void) {
+/* One pass over weights that lie in many segments, empty ones and ones across stripes among them. The second of two
+ * workers begins in the middle of the center, and so comes past the end of its segments. */
+static void segments_are_one_vector(int second) {
     dk_center *center = create(0);
-    dk_worker *worker;
+    dk_worker *worker, *first = NULL;
+    if (second)
+        OK(dk_worker_claim(center, 4, &first));
     OK(dk_worker_claim(center, 5, &worker));
     double w[LENGTH], p[LENGTH], c[LENGTH];
     uint64_t lengths[] = {0, 1, 63, 0, 200, 736, 0};
@@ -88,6 +91,8 @@ static void segments_are_one_vector(void) {
         CHECK(c[i] == 3 * i && w[i] == c[i] && p[i] == c[i], "element %d: %g %g %g", i, c[i], w[i], p[i]);
     REFUSED(DK_INVALID, "weights of 264 elements for a center of 1000", dk_exchange(&call, 5, addresses, lengths));
     OK(dk_worker_release(worker));
+    if (second)
+        OK(dk_worker_release(first));
     OK(dk_center_close(center));
 }
 
@@ -165,7 +170,8 @@ int main(void) {
     kernels_agree();
     unknown_kernels_are_null();
     finite_finds_all();
-    segments_are_one_vector();
+    segments_are_one_vector(0);
+    segments_are_one_vector(1);
     staleness_is_counted();
     slots_run_out_and_come_back();
     bad_layouts_are_refused();

@@ -128,52 +128,6 @@ static void one_death(dk_center *center, const char *name, int point, int times)
     CHECK(counts.recovered == recovered, "%d recovered, of %d", (int)counts.recovered, (int)recovered);
 }
 
-static const dk_layout small = {.length = 1, .stripe_length = 64, .itemsize = 8, .slots = 1};
-
-/* A process that creates a center, and is killed when this process asks for it. */
-static pid_t create_elsewhere(const char *name) {
-    int ready[2];
-    char byte;
-    CHECK(pipe(ready) == 0, "pipe");
-    pid_t pid = fork();
-    if (pid == 0) {
-        dk_center *center;
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        OK(dk_center_create(name, &small, &(double){1}, NULL, &center));
-        CHECK(write(ready[1], "r", 1) == 1, "pipe");
-        pause();
-    }
-    CHECK(read(ready[0], &byte, 1) == 1, "pipe");
-    return pid;
-}
-
-static void bring_down(pid_t pid) {
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-}
-
-/* A center whose only process dies is an orphan: it stays until somebody sweeps or wants its name, and no longer. */
-static void orphans_are_swept(void) {
-    const char *name = segment_name("orphan");
-    dk_center *center;
-    double value;
-    int removed;
-    pid_t pid = create_elsewhere(name);
-    OK(dk_segment_sweep(name, &removed));
-    CHECK(!removed, "a live center was swept");
-    REFUSED(DK_EXISTS, name, dk_center_create(name, &small, &(double){2}, NULL, &center));
-    bring_down(pid);
-    OK(dk_segment_sweep(name, &removed));
-    CHECK(removed && shm_open(name, O_RDONLY, 0) < 0, "an orphan was not swept");
-
-    bring_down(create_elsewhere(name));
-    OK(dk_center_create(name, &small, &(double){2}, NULL, &center));
-    OK(dk_center_snapshot(center, 0, &value, 1));
-    CHECK(value == 2, "the value of an orphan, %g", value);
-    OK(dk_center_close(center));
-    CHECK(shm_open(name, O_RDONLY, 0) < 0, "a segment was left behind");
-}
-
 int main(void) {
     const char *name = segment_name("kill");
     dk_center *center;
@@ -203,6 +157,5 @@ int main(void) {
         CHECK((uint64_t)end[i] % VICTIM == ones, "element %d: %g, of %d", i, end[i], (int)ones);
     OK(dk_center_close(center));
     CHECK(shm_open(name, O_RDONLY, 0) < 0, "a segment was left behind");
-    orphans_are_swept();
     return 0;
 }
