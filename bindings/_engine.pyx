@@ -232,8 +232,8 @@ cdef class Call:
         cdef cnp.ndarray vector = array
         if (cnp.PyArray_TYPE(vector) != self.typenum or not cnp.PyArray_ISNOTSWAPPED(vector)
                 or <uint64_t>cnp.PyArray_SIZE(vector) != self.length):
-            dtype = cnp.PyArray_DescrFromType(self.typenum)
-            raise errors.LayoutError(errors.expected(f"{what} of {self.length} {dtype}", f"{array.size} {array.dtype}", "It must fit the center."))
+            wanted = f"{what} of {self.length} {cnp.PyArray_DescrFromType(self.typenum)}"
+            raise errors.LayoutError(errors.expected(wanted, f"{array.size} {array.dtype}", "It must fit the center."))
         if not cnp.PyArray_CHKFLAGS(vector, cnp.NPY_ARRAY_CARRAY):
             raise ValueError(errors.expected(f"{what} contiguous, aligned and writeable", str(array.flags), "It is changed in place."))
         return vector
@@ -286,8 +286,8 @@ cdef class Call:
         if (cnp.PyArray_TYPE(addresses) != cnp.NPY_UINT64 or cnp.PyArray_TYPE(lengths) != cnp.NPY_UINT64
                 or <size_t>cnp.PyArray_SIZE(lengths) != count or not cnp.PyArray_IS_C_CONTIGUOUS(addresses)
                 or not cnp.PyArray_IS_C_CONTIGUOUS(lengths)):
-            raise ValueError(errors.expected("two contiguous uint64 arrays of one size", f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}",
-                                             "One address and one length a segment."))
+            given = f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}"
+            raise ValueError(errors.expected("two contiguous uint64 arrays of one size", given, "One address and one length a segment."))
         cdef void **places = <void **>cnp.PyArray_DATA(addresses)
         cdef const uint64_t *sizes = <const uint64_t *>cnp.PyArray_DATA(lengths)
         self.slot.open()

@@ -106,11 +106,10 @@ class Center:
         """
         call, names = self.calls.get(rule, (None, None))
         if names != scalars.keys():  # checked in full when other scalars are given than the last time
-            filled = rule.fill(scalars, COUNTED)
             if call is None:
                 self.own_worker = self.own_worker or self.worker()
                 call = self.own_worker.prepare(rule)
-            call.set_all(filled)
+            call.set_all(rule.fill(scalars, COUNTED))
             self.calls[rule] = call, set(scalars)
         else:
             call.set_all(scalars)
@@ -207,10 +206,10 @@ class Worker:
 
     def prepare(self, rule: Rule, *, check_finite: bool = False, kernel: Kernel | None = None, timeout: float = 60.0) -> "Call":
         """A call without its scalars and its p."""
+        kernel = kernel or compile_kernel(rule, self.center.dtype)
         if len(rule.states) > self.center.states:
             what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"
             raise RuleError(expected(what, f"{self.center.states}", f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."))
-        kernel = kernel or compile_kernel(rule, self.center.dtype)
         roles = [ROLES.get(name, 3 + rule.states.index(name) if name in rule.states else 0) for name in rule.vectors]
         return self.native_call(kernel, roles, rule.scalars, check_finite, timeout)
 

@@ -28,7 +28,9 @@ class Group(click.Group):
         except (DkcoreError, ValueError, OSError) as error:
             if os.environ.get("DKCORE_TRACEBACK"):
                 raise
-            raise click.ClickException(str(error)) from error
+            failure = click.ClickException(str(error))
+            failure.exit_code = getattr(error, "exit_code", 1)
+            raise failure from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -28,7 +28,7 @@ Nested = Any  # an array, None, or a dict, list or tuple of Nested
 
 
 class Shard:
-    """One rank's part of the data: every ``size``-th sample from ``rank`` on. It maps files and copies nothing.
+    """One rank's part of the data: one of each ``size`` neighbouring samples. It maps files and copies nothing.
 
     Args:
         source: the directory of `write`, or its arrays.
@@ -64,9 +64,19 @@ class Shard:
         return -(-self.samples // batch_size)
 
     def rows(self, epoch: int = 0, *, shuffle: bool = True, seed: int = 0) -> np.ndarray:
-        """The samples of this rank in the order of an epoch, each once: int64 indices into `arrays`."""
+        """The samples of this rank in the order of an epoch, each once: int64 indices into `arrays`.
+
+        Without shuffling they are every ``size``-th from ``rank`` on. With it the ranks turn about, anew for each neighbourhood
+        and epoch: in MNIST's file every other digit was written by another group of people, and is harder. The epochs of all
+        ranks, which need not be at the same time, still make up the whole.
+        """
         rows = np.arange(self.rank, self.total, self.size)
-        return np.random.default_rng([seed, epoch, self.rank]).permutation(rows) if shuffle else rows
+        if not shuffle:
+            return rows
+        whole = self.total // self.size  # neighbourhoods; the ranks of the last one that is not whole keep their places
+        turns = np.random.default_rng([seed, epoch]).integers(self.size, size=whole)
+        rows[:whole] += (self.rank + turns) % self.size - self.rank
+        return np.random.default_rng([seed, epoch, self.rank]).permutation(rows)
 
     def dataset(self, backend: str, batch_size: int, *, shuffle: bool = True, seed: int = 0, scale: float | None = None):
         """What to hand to ``fit`` or ``evaluate``: a ``tf.data.Dataset`` for TensorFlow, a ``keras.utils.PyDataset`` otherwise.

@@ -44,7 +44,13 @@ class NotFiniteError(DkcoreError, FloatingPointError):
 
 
 class RankError(DkcoreError, RuntimeError):
-    """A rank raised, exited or was killed; the message has its traceback."""
+    """A rank raised, exited or was killed; the message has its traceback.
+
+    rank: which one, None when it is not known. exit_code: what a launcher should exit with.
+    """
+
+    rank: int | None = None
+    exit_code: int = 1
 
 
 class MissingError(DkcoreError, ImportError):

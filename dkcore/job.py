@@ -7,7 +7,7 @@ It is the one contract between every front and every launcher: the command line 
     model.keras               the model, unless job.json names a function that builds it
     data/                     arrays that ranks map
     center                    name of the center in shared memory, while ranks run
-    logs/  ranks/             what each rank printed; how it fares (dkcore/launch.py)
+    logs/  status/            what each rank printed; how it fares (dkcore/launch.py)
     rank-N.json  rank-N.parquet     what rank N did: its sums, its history
     trained.keras  evaluation.json  center.parquet   the model with the center's weights, its test, and its tests on the way
 """

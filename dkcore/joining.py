@@ -1,9 +1,12 @@
 """How the ranks of a world come to share one center: compare models, create it once a node, attach, and look again."""
 
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dkcore.center import SHARED_MEMORY
 from dkcore.errors import DkcoreError, LayoutError, expected
 from dkcore.replica import Replica
 
@@ -25,7 +28,7 @@ def join(kind: type["Center"], model, world: "World", *, states: int, timeout: f
     values = world.comm.bcast(replica.read() if world.rank == 0 else None, root=0)
     center, failure = None, None
     try:
-        if world.node_rank == 0:
+        if world.leader:
             center = kind.create(values, slots=max(64, 2 * world.node_size), states=states, digest=replica.digest, note=note)
     except (DkcoreError, OSError) as error:
         failure = error
@@ -36,8 +39,15 @@ def join(kind: type["Center"], model, world: "World", *, states: int, timeout: f
         raise DkcoreError(expected("a center on this node", "none: rank 0 of the node could not create it", "Its error says why."))
     if center is None:
         center = kind.attach(name, timeout=timeout, size=replica.size, dtype=replica.dtype, digest=replica.digest)
+    if world.leader:  # under a user's own mpirun nobody else would, before the next sweep
+        world.at_abort(functools.partial(remove, center.name))
     world.node.Barrier()  # nobody lets go of the center before everybody holds it
     return center
+
+
+def remove(name: str) -> None:
+    """Take the name of a center out of shared memory: its memory goes with the last process that maps it."""
+    Path(SHARED_MEMORY, name).unlink(missing_ok=True)
 
 
 def refuse_differences(world: "World", replica: Replica | None, failure: Exception | None) -> None:

@@ -127,6 +127,9 @@ def test_a_call_that_does_not_fit_its_rule_is_refused():
             center.exchange(rules.aeasgd, of(), of())
         with pytest.raises(RuleError, match=r"the scalars \(window\) of rule 'adag'. Received: \(\)"):
             center.exchange(rules.adag, of(), of())
+        for use in (lambda: center.exchange("adag", of()), lambda: center.worker().call(print)):
+            with pytest.raises(RuleError, match=r"a rule. Received: .* Decorate the formula with @dkcore.rule"):
+                use()
         with pytest.raises(RuleError, match="unknown: beta"):
             center.exchange(rules.aeasgd, of(), beta=2)
         with pytest.raises(RuleError, match=r"1 state vectors for rule 'adagrad'. Received: 0. Create it with states=1"):

@@ -122,13 +122,17 @@ def test_every_sample_belongs_to_one_rank_once_an_epoch(size, shuffle):
         rows = [shard.rows(epoch, shuffle=shuffle, seed=3) for shard in shards]
         assert sorted(np.concatenate(rows)) == list(range(13))
         assert [len(part) for part in rows] == [shard.samples for shard in shards]
-        for rank, part in enumerate(rows):
-            assert set(part % size) == {rank}
+        for part in rows:
+            assert len(set(part // size)) == len(part)  # one of each neighbourhood
+        assert shuffle or all(set(part % size) == {rank} for rank, part in enumerate(rows))
 
 
 def test_shuffling_is_new_each_epoch_and_repeatable():
     shard, other = Shard(simple(200), 0, 2), Shard(simple(200), 1, 2)
     first = shard.rows(0, seed=1)
+    odd = [set(shard.rows(epoch, seed=1) % 2 * shard.rows(epoch, seed=1)) for epoch in range(2)]
+    assert all(30 < len(rows) < 70 for rows in odd)  # half and half: neighbours may differ in kind
+    assert odd[0] != odd[1]  # and others the next time
     np.testing.assert_array_equal(first, Shard(simple(200), 0, 2).rows(0, seed=1))
     for different in (shard.rows(1, seed=1), shard.rows(0, seed=2), other.rows(0, seed=1) - 1, shard.rows(0, shuffle=False)):
         assert not np.array_equal(first, different)

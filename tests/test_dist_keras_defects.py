@@ -35,14 +35,16 @@ def test_aeasgd_pull_and_commit_are_one():
     and within [0, 1]. When all pull before the first commits, each force is 1/2 and c = n/2: beyond every worker.
     """
     workers, size = 4, 200_000
-    weights = np.ones((workers, size))
+    ranks = 1 - 2.0 ** -np.arange(1.0, workers + 1)
     with dk.Center.create(np.zeros(size), stripe_bytes=8 * size) as center:
         slots = [center.worker() for _ in range(workers)]
         calls = [slot.call(rules.aeasgd, alpha=0.5) for slot in slots]
-        in_threads(lambda rank: calls[rank].flat(weights[rank]), workers)
-        np.testing.assert_array_equal(center.snapshot(), 1 - 2.0**-workers)
-    ranks = 1 - 2.0 ** -np.arange(1.0, workers + 1)
-    np.testing.assert_array_equal(np.sort(weights, axis=0), np.repeat(ranks[:, None], size, axis=1))
+        for _ in range(8):
+            center.restore(np.zeros(size))
+            weights = np.ones((workers, size))
+            in_threads(lambda rank, weights=weights: calls[rank].flat(weights[rank]), workers)
+            np.testing.assert_array_equal(center.snapshot(), 1 - 2.0**-workers)
+            np.testing.assert_array_equal(np.sort(weights, axis=0), np.repeat(ranks[:, None], size, axis=1))
 
 
 def test_dynsgd_reads_staleness_and_counts_under_the_lock():
