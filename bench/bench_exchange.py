@@ -19,10 +19,9 @@ MIDDLE = 16_777_216
 
 def cases(quick: bool) -> list[Case]:
     """All rules through the best instruction set; through the others, and with a look for NaN, when there is time."""
-    sizes = [LARGE] if quick else [MIDDLE, LARGE]
-    plain = [make(name, size, workers) for size in sizes for workers in (1, 2) for name in RULES]
     if quick:
-        return [*plain, make("adag", LARGE, 2, finite=True)]
+        return [make("adag", LARGE, 1), *(make(name, LARGE, 2) for name in RULES), make("adag", LARGE, 2, finite=True)]
+    plain = [make(name, size, workers) for size in (MIDDLE, LARGE) for workers in (1, 2) for name in RULES]
     special = [{"via": via} for via in instruction_sets()[1:]] + [{"finite": True}]
     return plain + [make(name, LARGE, 2, **how) for name in RULES for how in special]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.case import Case
 from bench.crew import Crew
-from bench.memory import own_memory, shared_memory
+from bench.memory import own_memory, peak, shared_memory
 from dkcore.center import Center
 from dkcore.rules import REGISTRY
 
@@ -39,7 +39,7 @@ def bench_memory(case, turns):
             return seconds
 
         turns({"exchange": exchanges}, rounds=3, verify=verify)
-        note = f"adag, float32, after {EXCHANGES} exchanges and more: one p"
+        note = f"adag, float32, after {EXCHANGES} exchanges: one p"
         turns.figure(case.keys[0], np.array(grown) / SIZE, unit="bytes", note=note)
         turns.figure(case.keys[1], [node], unit="bytes", note="of /dev/shm: one center")
 
@@ -58,8 +58,8 @@ class Worker:
         self.call.flat(self.w)
 
     def grown(self) -> int:
-        """Bytes of this process' own memory, beyond what it had before it prepared the exchange."""
-        return own_memory() - self.before
+        """Bytes of this process' own memory beyond what it had before it prepared the exchange, with an exchange's temporaries."""
+        return own_memory() - self.before + peak(self.exchange)
 
     def close(self) -> None:
         """Leave the center."""

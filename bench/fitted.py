@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from bench.caches import last_level
-from bench.memory import own_memory
+from bench.memory import own_memory, peak
 from dkcore.center import Center
 from dkcore.replica import Replica
 from dkcore.rules import adag
@@ -68,11 +68,9 @@ class Between(keras.callbacks.Callback):
         elif batch == WARM:
             assert np.array_equal(self.replica.read(), self.exchanged), "the next step of fit did not see the exchanged weights"
             del self.exchanged
-            self.before = own_memory()
-            self.call = self.center.worker(0).call(adag, check_finite=True, window=12)
+            self.call, self.grown = self.prepare()
         elif batch > WARM:
             self.replica_seconds.append(self.seconds(lambda: self.replica.run(self.call)))
-            self.grown = own_memory() - self.before
             self.flat_seconds.append(self.seconds(lambda: self.flat.flat(self.w)))
 
     def on_train_end(self, logs=None) -> None:
@@ -87,6 +85,13 @@ class Between(keras.callbacks.Callback):
         center, self.exchanged = adag(weights * 2, weights, np.zeros_like(weights), window=12)
         assert np.array_equal(self.replica.read(), self.exchanged), "the replica's weights differ from the formula"
         assert np.array_equal(self.center.snapshot(), center), "the center differs from the formula"
+
+    def prepare(self) -> tuple:
+        """The exchange to be measured, and the bytes that it keeps and takes: what lies in memory after one, and the peak of another."""
+        before = own_memory()
+        call = self.center.worker(0).call(adag, check_finite=True, window=12)
+        self.replica.run(call)
+        return call, own_memory() - before + peak(lambda: self.replica.run(call))
 
     def seconds(self, run) -> float:
         """Of one run, with everything flushed out of the caches before."""

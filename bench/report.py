@@ -50,7 +50,7 @@ class Report:
         """The table."""
         table = Table(title="dkcore, measured", title_justify="left", caption_justify="left")
         for name in ("figure", "median", "spread", "goal", "", "note"):
-            table.add_column(name, justify="right" if name in ("median", "spread") else "left", overflow="fold")
+            table.add_column(name, justify="right" if name in ("median", "spread") else "left", no_wrap=name != "note")
         for figure in self.figures.values():
             value = f"{figure.value:.3g} {figure.unit}" if figure.value < 1000 else f"{figure.value:,.0f} {figure.unit}"
             style = "red" if "miss" in figure.verdict else None
@@ -60,7 +60,7 @@ class Report:
             for key, reason in reasons.items():
                 table.add_row(key, "", "", "", kind, reason, style="yellow")
         table.caption = self.caption()
-        console = Console(width=None if Console().is_terminal else 150)
+        console = Console(width=None if Console().is_terminal else 170)
         console.print()
         console.print(table)
 
