@@ -19,7 +19,7 @@ class CMakeBuild(build_ext):
     def build_extension(self, ext):
         compiler = os.environ.get("CC", "cc")
         if not shutil.which(compiler.split()[0]):
-            raise SystemExit(f"dkcore needs a C compiler. Received: no {compiler!r} on PATH. Run: apt-get install gcc (or dnf install gcc).")
+            raise SystemExit(f"Expected a C compiler. Received: no {compiler!r} on PATH. Run: apt-get install gcc (or dnf install gcc).")
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
         configure = ["cmake", "-S", str(HERE), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}", "-DBUILD_TESTING=OFF"]

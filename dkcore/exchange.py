@@ -124,7 +124,8 @@ class Exchange(keras.callbacks.Callback):
         """Tell monitors how far this worker is."""
         seen = min(self.epoch_steps * self.batch_size, self.samples_per_epoch)
         samples = self.epoch * self.samples_per_epoch + seen
-        self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=self.epochs * self.samples_per_epoch, loss=loss)
+        total = self.epochs * self.samples_per_epoch
+        self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=total, loss=loss)
 
     def explain(self, error: NotFiniteError) -> str:
         """Names the worker, the step and the weight."""
@@ -132,4 +133,5 @@ class Exchange(keras.callbacks.Callback):
         path = self.replica.layout[int(np.searchsorted(sizes, error.element, side="right"))][0]
         who = f"worker {self.rank}" if self.rank >= 0 else "a worker"
         what = f"finite weights of {who} at step {self.steps}"
-        return expected(what, f"NaN or infinity in {path}", "The center is unharmed. Lower the learning rate, or pass check_finite=False.")
+        advice = "The center is unharmed. Lower the learning rate, or pass check_finite=False."
+        return expected(what, f"NaN or infinity in {path}", advice)

@@ -18,7 +18,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def job_of(directory: str, *, model: str, data: str, trainer: str, window: int | None, optimizer: str | None, loss: str | None,
-           metrics: tuple[str, ...], scalars: tuple[str, ...], modules: tuple[str, ...], backend: str | None, workers: int | None, **options) -> Job:
+           metrics: tuple[str, ...], scalars: tuple[str, ...], modules: tuple[str, ...], backend: str | None, workers: int | None,
+           **options) -> Job:
     """The job in ``directory`` that the options of ``dkcore train`` ask for."""
     preset = trainer_of(trainer)
     file, modules = locate_model(model), [str(Path(name).resolve()) if name.endswith(".py") else name for name in modules]
@@ -28,8 +29,8 @@ def job_of(directory: str, *, model: str, data: str, trainer: str, window: int |
         trainer=preset.__name__,
         rule=preset.rule,
         scalars={**preset.scalars, **dict(map(scalar_of, scalars))},
-        window=window or preset.window,
-        workers=workers or preset.workers,
+        window=preset.window if window is None else window,
+        workers=preset.workers if workers is None else workers,
         backend=backend or default_backend(),
         model="model.keras" if file.endswith(".keras") else file,
         optimizer=optimizer,

@@ -82,31 +82,55 @@ def tear_down(plan: dict) -> None:
 
 
 def kill_marked(mark: bytes) -> set[str] | None:
-    """Send SIGKILL to every process that bears the mark in its environment.
+    """Kill every process that bears the mark in its environment.
 
-    Returns the names of what MPI had put into shared memory for them; None when there was no such process.
+    Returns the names of what MPI had put into shared memory for them; None when there was no such process. All are stopped
+    before any is killed: proxies would end their ranks, and a rank within MPI_Init make its segments, behind our back.
     """
-    segments = None
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            # Gone meanwhile, or of another user, which no process of the job is.
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                mapped = kill_if_marked(int(entry), mark)
-                segments = segments if mapped is None else (segments or set()) | mapped
-    return segments
-
-
-def kill_if_marked(pid: int, mark: bytes) -> set[str] | None:
-    process = os.pidfd_open(pid)  # what we look at is what we kill, even if the pid is used again
-    try:
-        if mark not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            return None
-        mapped = {line.rpartition(f" {SHARED_MEMORY}/")[2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
-        signal.pidfd_send_signal(process, signal.SIGKILL)
+    processes = find_marked(mark)
+    for process in processes.values():
+        send(process, signal.SIGSTOP)
+    segments = [name for pid in processes for name in segments_of(pid)]
+    for process in processes.values():
+        send(process, signal.SIGKILL)
+    for process in processes.values():
         await_end(process)
-        return {name for name in mapped if name.startswith(MPI_SEGMENTS)}
-    finally:
         os.close(process)
+    return set(segments) if processes else None
+
+
+def find_marked(mark: bytes) -> dict[int, int]:
+    """Pid -> pidfd of each. Looked at once more with the pidfd open: what we look at is what we kill."""
+    found = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        # Gone meanwhile, or of another user, which no process of the job is.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if pid != os.getpid() and bears(pid, mark):
+                found[pid] = os.pidfd_open(pid)
+                if not bears(pid, mark):
+                    os.close(found.pop(pid))
+    return found
+
+
+def bears(pid: int, mark: bytes) -> bool:
+    return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def send(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        signal.pidfd_send_signal(process, number)
+
+
+def segments_of(pid: int) -> list[str]:
+    """What MPI has put into shared memory for a process that was sent SIGSTOP: opened, mapped or both."""
+    deadline = time.monotonic() + 1.0  # an uninterruptible wait in the kernel could be longer
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TtZX" and time.monotonic() < deadline:
+            time.sleep(0.001)
+        opened = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        names = [line.rpartition(f"{SHARED_MEMORY}/")[2] for line in opened + Path(f"/proc/{pid}/maps").read_text().splitlines()]
+        return [name for name in names if name.startswith(MPI_SEGMENTS)]
+    return []
 
 
 def await_end(process: int) -> None:

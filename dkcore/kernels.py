@@ -66,7 +66,13 @@ def numba_kernel(source: str, dtype: str) -> Kernel:
 
     real = numba.from_dtype(np.dtype(dtype))
     signature = numba.types.void(numba.types.intp, numba.types.CPointer(numba.types.CPointer(real)), numba.types.CPointer(numba.float64))
-    code = numba.cfunc(signature, nopython=True, cache=True, error_model="numpy")(load(source))
+    try:
+        function, cached = load(source), True
+    except OSError:  # a home that cannot be written, as executors have: compiled anew in each process, then
+        namespace: dict = {}
+        exec(source, namespace)
+        function, cached = namespace["kernel"], False
+    code = numba.cfunc(signature, nopython=True, cache=cached, error_model="numpy")(function)
     return Kernel(code.address, "numba", code)
 
 

@@ -66,9 +66,8 @@ class TensorflowAlias(TensorflowAssign):
     def run(self, call: Any) -> None:
         # Two reads that both live have one address only if neither is a copy.
         first, second = self._reads(), self._reads()
-        for variable, one, two in zip(self.variables, first, second, strict=True):
-            if one.ctypes.data != two.ctypes.data:
-                return super().run(call)
+        if any(one.ctypes.data != two.ctypes.data for one, two in zip(first, second, strict=True)):
+            return super().run(call)
         addresses = np.array([array.ctypes.data for array in first], np.uint64)
         return call.segments(addresses, self.lengths)
 

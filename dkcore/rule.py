@@ -272,8 +272,8 @@ def read_signature(trace: Trace, function: Callable) -> tuple[tuple[str, ...], t
     scalars = tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
     if len(vectors) + len(scalars) != len(list(parameters)) or not {"c", "w"} <= set(vectors):
         trace.refuse("a signature like (c, w, p, *, window)", f"({', '.join(map(str, parameters))})", "Name c and w at least.")
-    if len(vectors) > 8 or len(scalars) > 16:
-        trace.refuse("at most 8 vectors and 16 scalars", f"{len(vectors)} and {len(scalars)}", "See DK_MAX_VECTORS.")
+    if len(set(vectors) - {"c", "w", "p"}) > 5 or len(scalars) > 16:
+        trace.refuse("at most 5 states and 16 scalars", f"{len(vectors)} vectors, {len(scalars)} scalars", "See DK_MAX_VECTORS.")
     for p in parameters:
         if p.default is not p.empty and (p.kind != p.KEYWORD_ONLY or type(p.default) not in (int, float)):
             trace.refuse("plain numbers as defaults, of scalars only", f"{p}", "Vectors have no defaults.")

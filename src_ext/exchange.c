@@ -93,13 +93,15 @@ static dk_status run_stripe(const pass *pass, cursor at, uint64_t begin, uint64_
     return DK_OK;
 }
 
-static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s) {
+/* Waits for the stripe, or is DK_TIMEOUT at once. */
+static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s, int wait) {
     dk_call *call = pass->call;
     dk_slot *slot = &pass->center->slots[pass->worker->slot];
     dk_stripe *stripe = &pass->center->stripes[s];
     uint64_t begin = dk_stripe_begin(pass->center, s), end = dk_stripe_end(pass->center, s);
     DK_FAULT(DK_POINT_BEFORE);
-    DK_CHECK(dk_stripe_lock(pass->center, s, pass->worker->slot + 1, call->timeout_s));
+    uint32_t holder = pass->worker->slot + 1;
+    DK_CHECK(wait ? dk_stripe_lock(pass->center, s, holder, call->timeout_s) : dk_stripe_try(pass->center, s, holder));
     DK_FAULT(DK_POINT_LOCKED);
     uint64_t version = atomic_load_explicit(&stripe->version, memory_order_relaxed);
     uint64_t staleness = version - pass->worker->seen[s];
@@ -129,6 +131,24 @@ static dk_status check_call(const dk_call *call, const dk_center *center) {
     return DK_OK;
 }
 
+/* Stripes that others held when we came by, and where they begin in the worker. Who holds a stripe may have lost its core,
+ * and then keeps it for milliseconds: we go on, and come back in the end. More than these are waited for at once. */
+enum { LATE = 64 };
+typedef struct late {
+    uint64_t stripe[LATE];
+    cursor at[LATE];
+    int count;
+} late;
+
+static dk_status exchange_or_defer(const pass *pass, const cursor *at, uint64_t s, late *late) {
+    dk_status status = exchange_stripe(pass, at, s, late->count == LATE);
+    if (status != DK_TIMEOUT || late->count == LATE)
+        return status;
+    late->stripe[late->count] = s;
+    late->at[late->count++] = *at;
+    return DK_OK;
+}
+
 static dk_status exchange_all(const pass *pass) {
     dk_call *call = pass->call;
     uint64_t stripes = pass->center->header->stripes;
@@ -140,9 +160,11 @@ static dk_status exchange_all(const pass *pass) {
     /* Each worker starts at its own place, so that workers that start together do not queue at the first stripe. */
     uint64_t first = live > 1 ? pass->worker->slot % live * stripes / live : 0;
     cursor at = {0, 0};
+    late late;
+    late.count = 0;
     advance(&pass->weights, &at, dk_stripe_begin(pass->center, first));
     for (uint64_t k = 0, s = first; k < stripes; k++) {
-        DK_CHECK(exchange_stripe(pass, &at, s));
+        DK_CHECK(exchange_or_defer(pass, &at, s, &late));
         advance(&pass->weights, &at, dk_stripe_end(pass->center, s) - dk_stripe_begin(pass->center, s));
         if (++s == stripes) {
             s = 0;
@@ -150,6 +172,8 @@ static dk_status exchange_all(const pass *pass) {
             advance(&pass->weights, &at, 0); /* past empty segments */
         }
     }
+    for (int k = 0; k < late.count; k++)
+        DK_CHECK(exchange_stripe(pass, &late.at[k], late.stripe[k], 1));
     call->staleness /= (double)stripes;
     return DK_OK;
 }

@@ -77,6 +77,8 @@ uint64_t dk_stripe_end(const dk_center *center, uint64_t stripe);
 
 dk_status dk_stripe_init(dk_stripe *stripe);
 dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, double timeout_s);
+/* DK_TIMEOUT, without a sentence, when another holds it. */
+dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);
 void dk_stripe_unlock(dk_center *center, uint64_t stripe);
 void dk_slots_bury(dk_center *center);
 

@@ -89,7 +89,10 @@ static dk_status reserve(int fd, const char *name, uint64_t bytes) {
     int full = room.f_blocks != 0 && have < bytes; /* no blocks at all: a tmpfs without a limit */
     int error = full ? ENOSPC : posix_fallocate(fd, 0, (off_t)bytes);
     if (error == ENOSPC || error == ENOMEM)
-        return dk_fail(DK_NO_ROOM, "have %llu bytes free in /dev/shm, need %llu", (unsigned long long)have, (unsigned long long)bytes);
+        return dk_fail(
+            DK_NO_ROOM,
+            "have %llu bytes free in /dev/shm, need %llu: enlarge it (mount -o remount,size=... /dev/shm, or docker run --shm-size=...)",
+            (unsigned long long)have, (unsigned long long)bytes);
     return error ? dk_fail(DK_SYSTEM, "posix_fallocate %s: %s", name, strerror(error)) : DK_OK;
 }
 
@@ -130,7 +133,7 @@ static dk_status open_new(dk_center *center) {
             int removed;
             DK_CHECK(dk_segment_sweep(center->name, &removed));
             if (!removed)
-                return dk_fail(DK_EXISTS, "%s is in use by another process", center->name);
+                return dk_fail(DK_EXISTS, "%s is in use by another process: attach to it, or choose another name", center->name);
             continue;
         }
         if (center->fd < 0)

@@ -51,17 +51,9 @@ static int lock_slowly(pthread_mutex_t *lock, double timeout_s) {
     return DK_LOCK_UNTIL(lock, &until);
 }
 
-dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, double timeout_s) {
+/* What an attempt at the lock came to. */
+static dk_status settle(dk_center *center, uint64_t index, uint32_t holder, int error) {
     dk_stripe *stripe = &center->stripes[index];
-    int error = pthread_mutex_trylock(&stripe->lock);
-    if (error == EBUSY)
-        error = lock_slowly(&stripe->lock, timeout_s);
-    if (error == ETIMEDOUT) {
-        uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed);
-        int pid = by ? (int)atomic_load(&center->slots[by - 1].pid) : 0;
-        return dk_fail(DK_TIMEOUT, "stripe %llu of center %s was locked for %g s, last by the worker in slot %d (pid %d)",
-                       (unsigned long long)index, center->name, timeout_s, (int)by - 1, pid);
-    }
     if (error == EOWNERDEAD) {
         /* Each element is the old one or the new one, for a store of a float is not torn: the stripe is usable. The
          * update that was begun counts as a version, since part of it is in the center. */
@@ -74,6 +66,24 @@ dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, dou
     }
     atomic_store_explicit(&stripe->holder, holder, memory_order_relaxed);
     return DK_OK;
+}
+
+dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, double timeout_s) {
+    dk_stripe *stripe = &center->stripes[index];
+    int error = pthread_mutex_trylock(&stripe->lock);
+    if (error == EBUSY)
+        error = lock_slowly(&stripe->lock, timeout_s);
+    if (error != ETIMEDOUT)
+        return settle(center, index, holder, error);
+    uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed);
+    int pid = by ? (int)atomic_load(&center->slots[by - 1].pid) : 0;
+    return dk_fail(DK_TIMEOUT, "stripe %llu of center %s was locked for %g s, last by the worker in slot %d (pid %d)",
+                   (unsigned long long)index, center->name, timeout_s, (int)by - 1, pid);
+}
+
+dk_status dk_stripe_try(dk_center *center, uint64_t index, uint32_t holder) {
+    int error = pthread_mutex_trylock(&center->stripes[index].lock);
+    return error == EBUSY ? DK_TIMEOUT : settle(center, index, holder, error);
 }
 
 void dk_stripe_unlock(dk_center *center, uint64_t index) { pthread_mutex_unlock(&center->stripes[index].lock); }

@@ -98,7 +98,7 @@ dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out) {
     if (!take_slot(worker)) {
         close(worker->fd);
         free(worker);
-        return dk_fail(DK_FULL, "all %u slots of center %s are claimed", center->header->layout.slots, center->name);
+        return dk_fail(DK_FULL, "all %u slots of center %s are claimed: create it with more", center->header->layout.slots, center->name);
     }
     settle(worker, rank);
     dk_center_versions(center, worker->seen);

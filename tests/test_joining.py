@@ -17,13 +17,13 @@ mine = model(world.rank)
 first = world.comm.bcast(dk.Replica(mine).read())
 with dk.Center.of(mine, world) as center:
     assert (center.snapshot() == first).all()
-    print("differs", world.comm.allreduce(float(np.abs(dk.Replica(mine).read() - first).max())) > 0)
+    print(f"differs {world.comm.allreduce(float(np.abs(dk.Replica(mine).read() - first).max())) > 0}")
     world.comm.Barrier()
     w, p = first.copy(), first.copy()
     w += 2.0 ** world.rank
     center.exchange(dk.rules.downpour, w, p)
     world.comm.Barrier()
-    print("sum", np.abs(center.snapshot() - first - 3).max() < 1e-5)
+    print(f"sum {np.abs(center.snapshot() - first - 3).max() < 1e-5}")
     world.comm.Barrier()
 """
     ended = run(tmp_path, body)
@@ -33,14 +33,17 @@ with dk.Center.of(mine, world) as center:
 
 @pytest.mark.parametrize(
     ("units", "message"),
-    [("4 + rank", "(3, 4) on rank 0 and sequential/dense/kernel (3, 5) on rank 1"), ("4, use_bias=rank == 0", "2 weights on rank 0 and 1 on rank 1")],
+    [
+        ("4 + rank", "(3, 4) on rank 0 and sequential/dense/kernel (3, 5) on rank 1"),
+        ("4, use_bias=rank == 0", "2 weights on rank 0 and 1 on rank 1"),
+    ],
 )
 def test_models_that_differ_are_refused_on_every_rank(tmp_path, units, message):
     body = """
 try:
     dk.Center.of(model(world.rank), world)
 except dk.errors.LayoutError as error:
-    print("refused", error)
+    print(f"refused {error}")
 """
     ended = run(tmp_path, body, MODEL.format(units=units))
     assert ended.returncode == 0, ended.stderr
@@ -49,12 +52,13 @@ except dk.errors.LayoutError as error:
 
 
 def test_one_rank_without_weights_fails_all_and_hangs_none(tmp_path):
-    model = "def model(rank):\n    return keras.Sequential([keras.Input((3,)), keras.layers.Flatten() if rank else keras.layers.Dense(1)])\n"
+    layer = "keras.layers.Flatten() if rank else keras.layers.Dense(1)"
+    model = f"def model(rank):\n    return keras.Sequential([keras.Input((3,)), {layer}])\n"
     body = """
 try:
     dk.Center.of(model(world.rank), world)
 except dk.errors.DkcoreError as error:
-    print(world.rank, type(error).__name__, error)
+    print(f"{world.rank} {type(error).__name__} {error}")
 """
     ended = run(tmp_path, body, model)
     assert ended.returncode == 0, ended.stderr
@@ -71,7 +75,7 @@ dk.Center.create = full
 try:
     dk.Center.of(model(world.rank), world)
 except (errors.DkcoreError, OSError) as error:
-    print(world.rank, type(error).__name__)
+    print(f"{world.rank} {type(error).__name__}")
 """
     ended = run(tmp_path, body)
     assert ended.returncode == 0, ended.stderr

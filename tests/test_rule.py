@@ -112,7 +112,7 @@ def test_a_change_in_place_is_refused(formula):
         (lambda c, w, p=1: (c, w), "Vectors have no defaults"),
         (lambda c, w, *, lr="0.1": (c, w), "plain numbers as defaults"),
         (lambda c, w, *, nesterov=True: (c, w), "plain numbers as defaults"),
-        (lambda c, w, a, b, d, e, f, g, h: (c, w), "at most 8 vectors and 16 scalars"),
+        (lambda c, w, a, b, d, e, f, g, h: (c, w), "at most 5 states and 16 scalars"),
     ],
 )
 def test_a_bad_signature_is_refused(formula, text):

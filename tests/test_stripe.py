@@ -199,3 +199,26 @@ def test_a_stopped_holder_gives_a_timeout_that_names_stripe_and_pid(script):
         other.kill()
         endless.flat(w)  # the lock of the dead is taken over at once
         assert center.counts["deaths"] == 1
+
+
+def test_a_stripe_that_is_held_is_passed_by_and_the_others_are_exchanged(script):
+    """Who holds it may have lost its core: nobody shall wait for that with other work left to do."""
+    with dk.Center.create(np.zeros(1 << 18), stripe_bytes=1 << 17) as center, center.worker() as worker:
+        other = script(HOLD, center.name, 0)
+        start_together([other])
+        other.line()
+        w = np.zeros(center.size)
+        call = worker.call(rules.aeasgd, timeout=0.1)
+        for _ in range(100):
+            os.kill(other.pid, signal.SIGSTOP)
+            os.waitpid(other.pid, os.WUNTRACED)
+            before = center.versions
+            try:
+                call.flat(w)
+            except StripeTimeoutError:
+                break
+            os.kill(other.pid, signal.SIGCONT)
+            time.sleep(0.003)
+        assert sorted(center.versions - before) == [0] + [1] * (center.stripes - 1)
+        os.kill(other.pid, signal.SIGCONT)
+        other.kill()

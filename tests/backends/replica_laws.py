@@ -378,7 +378,7 @@ class TestOp:
         model = small()
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=True)
         rewind, results = Rewind(model), []
-        for run_of in (assigned, lambda call: lambda model: replica.run(call)):
+        for run_of in (assigned, lambda call: lambda model: replica.run(call)):  # noqa: B023 (called within the loop)
             rewind()
             replica = Replica(model)
             with center(replica).worker() as worker:
