@@ -47,7 +47,7 @@ class Flat:
         self.calls = self.prepare(rule, kernel)
         self.rivals = self.prepare(rule, compile_kernel(rule, self.spare.dtype, rival)) if rival else []
         self.loops = [self.loop(rule, kernel.address, place) for place in self.sets]
-        self.turns = {name: cycle(self.sets) for name in ("exchange", "rival", "unlocked")}
+        self.turn = cycle(self.sets)  # of all sides, so that none finds in the caches what another left there
 
     def prepare(self, rule: Rule, kernel: Kernel) -> list:
         """An exchange for each set."""
@@ -76,17 +76,17 @@ class Flat:
 
     def exchange(self) -> None:
         """One exchange."""
-        place = next(self.turns["exchange"])
+        place = next(self.turn)
         self.calls[place].flat(self.w[place])
 
     def rival(self) -> None:
         """One exchange by the rival kernel."""
-        place = next(self.turns["rival"])
+        place = next(self.turn)
         self.rivals[place].flat(self.w[place])
 
     def unlocked(self) -> None:
         """The same pass without locks."""
-        self.loops[next(self.turns["unlocked"])]()
+        self.loops[next(self.turn)]()
 
     def triad(self) -> None:
         """a = b + s * c over vectors of the center's size: the machine's own speed."""
