@@ -20,6 +20,8 @@ class CMakeBuild(build_ext):
         compiler = os.environ.get("CC", "cc")
         if not shutil.which(compiler.split()[0]):
             raise SystemExit(f"Expected a C compiler. Received: no {compiler!r} on PATH. Run: apt-get install gcc (or dnf install gcc).")
+        if not shutil.which("cmake"):
+            raise SystemExit("Expected cmake on PATH. Received: none. Run: pip install cmake, or leave out --no-build-isolation.")
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
         configure = ["cmake", "-S", str(HERE), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}", "-DBUILD_TESTING=OFF"]

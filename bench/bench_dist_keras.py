@@ -19,6 +19,7 @@ SHAPES = {
     4_798_010: [(784, 1000), (1000,), (1000, 2000), (2000,), (2000, 1000), (1000,), (1000, 10), (10,)],
     1_000_000: [(999, 1000), (1000,)],
 }
+ROUNDS = {4_798_010: 11, 1_000_000: 41}
 OURS = 40  # exchanges for one of theirs: it then takes about as long
 
 
@@ -47,6 +48,6 @@ def bench_dist_keras(case, turns, quick):
             crew.seconds("theirs")
 
         sides = {"ours": lambda: crew.seconds("exchange", OURS), "theirs": lambda: crew.seconds("theirs")}
-        seconds = turns(sides, rounds=5 if quick else 11, verify=verify)
+        seconds = turns(sides, rounds=ROUNDS[case.size] // (2 if quick else 1), verify=verify)
     note = f"ours {np.median(seconds['ours']) * 1e3:.1f} ms, theirs {np.median(seconds['theirs']) * 1e3:.0f} ms"
     turns.figure(case.keys[0], seconds["theirs"] / seconds["ours"], note=note)

@@ -160,6 +160,7 @@ cdef class Segment:
 cdef class Slot:
     """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
 
+    cdef bint busy
     cdef dk_worker *handle
     cdef readonly Segment segment
     cdef object __weakref__
@@ -172,6 +173,8 @@ cdef class Slot:
 
     def release(self):
         """Give the slot back; does nothing the second time."""
+        if self.busy:
+            self.idle()
         cdef dk_worker *handle = self.handle
         self.handle = NULL
         if handle != NULL and self.segment.handle != NULL:
@@ -185,6 +188,12 @@ cdef class Slot:
         if self.handle == NULL or self.segment.handle == NULL:
             raise ValueError("Expected a live worker. Received: one that was released. Claim another with center.worker().")
         return self.handle
+
+    cdef int idle(self) except -1:
+        self.open()
+        if self.busy:  # the GIL is free during an exchange, so another thread may come here
+            raise RuntimeError("Expected one thread at a time. Received: another within an exchange. Give each its own center.worker().")
+        return 0
 
     @property
     def index(self):
@@ -245,6 +254,7 @@ cdef class Call:
 
     @p.setter
     def p(self, array):
+        self.slot.idle()
         self.previous = None if array is None else self.check(array, "p")
         self.call.previous = NULL if array is None else cnp.PyArray_DATA(self.previous)
 
@@ -260,6 +270,7 @@ cdef class Call:
     def set_all(self, dict scalars):
         """Set those scalars that are given; the others keep their values."""
         cdef int index = 0
+        self.slot.idle()
         for name in self.names:
             if name in scalars:
                 self.call.scalars[index] = scalars[name]
@@ -272,13 +283,7 @@ cdef class Call:
         cdef size_t here = <size_t>address, there = <size_t>self.call.previous, size = cnp.PyArray_NBYTES(vector)
         if there != 0 and here < there + size and there < here + size:
             raise ValueError("Expected w and p in memory of their own. Received: arrays that overlap. Pass p=w.copy().")
-        self.slot.open()
-        with nogil:
-            if self.call.kernel != NULL:
-                dk_exchange(&self.call, 1, &address, &self.length)
-            else:
-                dk_pull(&self.call, 1, &address, &self.length)
-        self.check_status()
+        self.run(1, &address, &self.length)
 
     def segments(self, cnp.ndarray addresses, cnp.ndarray lengths):
         """Run on native segments: addresses and lengths (elements), both uint64 and of one size, in the center's order."""
@@ -288,15 +293,21 @@ cdef class Call:
                 or not cnp.PyArray_IS_C_CONTIGUOUS(lengths)):
             given = f"{addresses.dtype} {addresses.size}, {lengths.dtype} {lengths.size}"
             raise ValueError(errors.expected("two contiguous uint64 arrays of one size", given, "One address and one length a segment."))
-        cdef void **places = <void **>cnp.PyArray_DATA(addresses)
-        cdef const uint64_t *sizes = <const uint64_t *>cnp.PyArray_DATA(lengths)
-        self.slot.open()
-        with nogil:
-            if self.call.kernel != NULL:
-                dk_exchange(&self.call, count, places, sizes)
-            else:
-                dk_pull(&self.call, count, places, sizes)
+        self.run(count, <void **>cnp.PyArray_DATA(addresses), <const uint64_t *>cnp.PyArray_DATA(lengths))
+
+    cdef int run(self, size_t count, void **addresses, const uint64_t *lengths) except -1:
+        self.slot.idle()
+        self.slot.busy = True
+        try:
+            with nogil:
+                if self.call.kernel != NULL:
+                    dk_exchange(&self.call, count, addresses, lengths)
+                else:
+                    dk_pull(&self.call, count, addresses, lengths)
+        finally:
+            self.slot.busy = False
         self.check_status()
+        return 0
 
     def check_status(self):
         """Raise the error of the last run, wherever it ran."""

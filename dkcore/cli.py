@@ -66,6 +66,7 @@ def train(out: Path, quiet: bool, mpi: str, **options) -> None:
     from dkcore import outcome
     from dkcore.front import job_of
 
+    outcome.prepare(out)
     with tempfile.TemporaryDirectory(prefix="dkcore-job-") as directory:
         job = job_of(directory, **options)
         job.launch(mpi=mpi, show=not quiet, temporary=True)
@@ -78,12 +79,13 @@ def train(out: Path, quiet: bool, mpi: str, **options) -> None:
 def summary_table(summary: dict) -> Table:
     """What a person wants to see of a report."""
     table = Table(show_header=False)
+    share = f"{summary['exchange_share'] or 0:.2%}"
     texts = {
         "trainer": "{trainer}, {workers} workers, window {window}, {backend} ({replica})".format(**summary),
         "samples": f"{summary['samples']:,} in {summary['epochs']} epochs",
         "training": f"{summary['training_time_s']:.1f} s after {summary['startup_s']:.1f} s of start-up",
         "throughput": f"{summary['samples_per_s'] or 0:,.0f} samples/s",
-        "exchanges": "{exchanges:,}, {exchange_share:.2%} of the time, staleness {mean_staleness:.2f}".format(**summary),
+        "exchanges": f"{summary['exchanges']:,}, {share} of the time, staleness {summary['mean_staleness']:.2f}",
     }
     if summary["test_loss"] is not None:
         accuracy = "" if summary["test_accuracy"] is None else f", accuracy {summary['test_accuracy']:.4f}"

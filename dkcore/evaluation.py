@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import keras
 
-from dkcore.exchange import Exchange
+from dkcore.exchange import Exchange, numbers_of
 from dkcore.history import History
 
 __all__ = ["Evaluation"]
@@ -17,7 +17,7 @@ class Evaluation(keras.callbacks.Callback):
     Attributes:
         history: a record an evaluation, on the clock of the exchange's own history.
         last: what the last evaluation gave, by name.
-        seconds: spent on it after the begin, which the report takes off this worker's training time.
+        durations: seconds of each after an epoch. All but the last are within this worker's training time, and taken off it.
     """
 
     def __init__(self, exchange: Exchange, dataset):
@@ -25,7 +25,7 @@ class Evaluation(keras.callbacks.Callback):
         self.exchange, self.dataset = exchange, dataset
         self.history = History()
         self.last: dict[str, float] = {}
-        self.seconds = 0.0
+        self.durations: list[float] = []
 
     def on_train_begin(self, logs: Mapping | None = None) -> None:
         self.evaluate(self._model)
@@ -36,12 +36,12 @@ class Evaluation(keras.callbacks.Callback):
         self.exchange.replica.write(self.exchange.center.snapshot())
         self.evaluate(self._model)
         self.exchange.replica.write(mine)
-        self.seconds += time.time() - start
+        self.durations.append(time.time() - start)
 
     def evaluate(self, model: keras.Model) -> None:
         """Evaluate a model that has the center's weights."""
         now = max(time.time() - self.exchange.started, 0.0)
         values = model.evaluate(self.dataset, verbose=0, return_dict=True)
-        self.last = {name: float(value) for name, value in values.items()}
+        self.last = numbers_of(values)
         metrics = {name: value for name, value in self.last.items() if name != "loss"}
         self.history.append(self.exchange.steps, now, self.exchange.epoch, self.last["loss"], metrics)

@@ -34,7 +34,7 @@ class Exchange(keras.callbacks.Callback):
 
     Attributes:
         history: what each exchange saw (`dkcore.history.History`): step, time, epoch, loss, metrics, staleness.
-        steps: optimizer steps taken. exchanges: exchanges made. seconds: time spent in them.
+        steps: optimizer steps taken. exchanges: exchanges made. durations: seconds of each.
         histogram: after training, how often a stripe had staleness 0, 1, ... 62, and 63 or more.
     """
 
@@ -53,7 +53,8 @@ class Exchange(keras.callbacks.Callback):
         self.worker: Worker | None = None
         self.replica: Replica | None = None
         self.steps = self.exchanges = self.pending = self.epoch = self.epoch_steps = 0
-        self.seconds = self.staleness_sum = 0.0
+        self.staleness_sum = 0.0
+        self.durations: list[float] = []
         self.steps_before = 0
         self.started = time.time()
         self.histogram = np.zeros(0, np.uint64)
@@ -102,7 +103,7 @@ class Exchange(keras.callbacks.Callback):
 
     def exchange(self, logs: Mapping | None) -> None:
         """One exchange now, of the steps since the last one."""
-        numbers = {name: float(value) for name, value in (logs or {}).items()}  # waits for the step, where steps are asynchronous
+        numbers = numbers_of(logs)  # waits for the step, where steps are asynchronous
         if "window" in self.rule.scalars:
             self.call.set("window", self.pending)
         start = time.perf_counter()
@@ -110,7 +111,7 @@ class Exchange(keras.callbacks.Callback):
             self.replica.run(self.call)
         except NotFiniteError as error:
             raise NotFiniteError(self.explain(error)) from error
-        self.seconds += time.perf_counter() - start
+        self.durations.append(time.perf_counter() - start)
         self.exchanges += 1
         self.pending = 0
         self.staleness_sum += self.call.staleness
@@ -135,3 +136,8 @@ class Exchange(keras.callbacks.Callback):
         what = f"finite weights of {who} at step {self.steps}"
         advice = "The center is unharmed. Lower the learning rate, or pass check_finite=False."
         return expected(what, f"NaN or infinity in {path}", advice)
+
+
+def numbers_of(logs: Mapping | None) -> dict[str, float]:
+    """The logs of Keras that are one number each; a metric may be a vector (F1Score without average)."""
+    return {name: float(value) for name, value in (logs or {}).items() if np.size(value) == 1}

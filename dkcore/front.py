@@ -24,6 +24,9 @@ def job_of(directory: str, *, model: str, data: str, trainer: str, window: int |
     preset = trainer_of(trainer)
     file, modules = locate_model(model), [str(Path(name).resolve()) if name.endswith(".py") else name for name in modules]
     settings = {name: options[name] for name in ("epochs", "batch_size", "learning_rate", "scale", "seed", "shuffle", "check_finite")}
+    if optimizer and preset.optimizer != Trainer.optimizer:
+        advice = "It is defined by its own; --learning-rate may be set."
+        raise ValueError(expected(f"no --optimizer for {preset.__name__}", optimizer, advice))
     optimizer = optimizer or (None if preset.optimizer == Trainer.optimizer else dict(preset.optimizer))
     job = Job(
         trainer=preset.__name__,

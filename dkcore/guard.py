@@ -162,7 +162,8 @@ def remove_if_unheld(path: str) -> None:
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        if os.fstat(file).st_ino == os.stat(path).st_ino:  # and not a later one of the same name
+            os.unlink(path)
     finally:
         os.close(file)
 

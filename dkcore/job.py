@@ -62,7 +62,7 @@ class Job:
     optimizer: Any = None
     learning_rate: float | None = None
     loss: Any = None
-    metrics: list = field(default_factory=list)
+    metrics: list | dict = field(default_factory=list)
     loss_weights: Any = None
     modules: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -79,6 +79,8 @@ class Job:
         if self.backend not in ("tensorflow", "jax", "torch"):
             raise ValueError(expected("a backend of tensorflow, jax, torch", repr(self.backend), "These are what Keras 3 trains on."))
         self.the_rule.fill(self.scalars, ENGINE_SCALARS)
+        if self.the_rule.name == "single" and self.workers != 1:  # the last writer would win, and the others' work be lost
+            raise ValueError(expected("1 worker for plain training", self.workers, "Choose another trainer for more."))
 
     @property
     def the_rule(self) -> Rule:

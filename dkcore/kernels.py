@@ -7,13 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from dkcore import emit
+from dkcore.cache import cache_directory
 from dkcore.engine import engine
 from dkcore.errors import LayoutError, RuleError, expected
 from dkcore.rule import Rule
@@ -80,7 +79,7 @@ def load(source: str) -> Callable:
     """The function ``kernel`` of a source, imported from a file of the user's cache that many processes may write at once."""
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     name = f"dkcore_kernel_{digest}"
-    folder = Path(platformdirs.user_cache_dir("dkcore")) / "kernels"
+    folder = cache_directory() / "kernels"
     path = folder / f"{name}.py"
     if not path.exists() or path.read_text() != source:
         folder.mkdir(parents=True, exist_ok=True)

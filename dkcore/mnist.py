@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import logging
-import os
 import pickle
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dkcore.cache import cache_directory
 from dkcore.errors import DataError, expected
 from dkcore.npz import open_npz, write_npz
 
@@ -84,12 +84,6 @@ def keep(path: Path, arrays: Arrays) -> None:
     except OSError as error:
         advice = "Set XDG_CACHE_HOME to a directory of your own."
         raise DataError(expected(f"room for MNIST, 55 MB, at {path}", error, advice)) from error
-
-
-def cache_directory() -> Path:
-    """The user's cache, as the XDG base directory specification has it."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "dkcore"
 
 
 def check(arrays: Arrays) -> None:

@@ -69,8 +69,10 @@ def wheel(name: str) -> Mpi | None:
     except metadata.PackageNotFoundError:
         return None
     places = {file.name: str(Path(file.locate()).resolve()) for file in files}
-    program = places[PROGRAMS[name]]
-    return Mpi(program, name, places[LIBRARIES[name]], str(Path(program).parent.parent))
+    program, library = places.get(PROGRAMS[name]), places.get(LIBRARIES[name])
+    if program is None or library is None:  # a release that names its files otherwise
+        return None
+    return Mpi(program, name, library, str(Path(program).parent.parent))
 
 
 def site(name: str) -> Mpi | None:

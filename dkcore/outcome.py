@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import keras
     import pyarrow
 
-__all__ = ["collect", "deliver", "trained_model"]
+__all__ = ["collect", "deliver", "prepare", "trained_model"]
 
 
 def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
@@ -24,15 +25,21 @@ def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     return summarize(job, ranks, test), history.merge(parts, job.directory / "history.parquet")
 
 
+def prepare(out: Path) -> Path:
+    """Make the folder for results, before the training: OSError when nothing could be written there."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        return out
+
+
 def deliver(job: Job, out: Path) -> dict[str, Any]:
     """Put model.keras, history.parquet, report.json and report.png of a finished job into ``out``; returns the report."""
-    out.mkdir(parents=True, exist_ok=True)
-    summary, table = collect(job)
-    histograms = summary.pop("histograms")
     from dkcore import report
-    report.write(out, summary, table, histograms)
-    shutil.move(job.directory / "trained.keras", out / "model.keras")
+
+    shutil.move(job.directory / "trained.keras", out / "model.keras")  # first what cannot be made again
+    summary, table = collect(job)
     shutil.move(job.directory / "history.parquet", out / "history.parquet")
+    report.write(out, summary, table, summary.pop("histograms"))
     return summary
 
 
@@ -58,7 +65,7 @@ def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, 
         "startup_s": max(rank["first"] for rank in ranks),
         "training_time_s": seconds,
         "samples_per_s": timed / seconds if seconds > 0 else None,
-        "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / max(sum(spans), 1e-9),
+        "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,
         "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
         "test_loss": test.get("loss"),
         "test_accuracy": accuracy,

@@ -129,13 +129,15 @@ class Replica:
         return flat
 
     def steps(self) -> int | None:
-        """How many steps the optimizer has truly taken (``optimizer.iterations``); None before ``compile``."""
+        """How many batches the optimizer has truly seen; None before ``compile``.
+
+        With accumulated gradients that is more than ``optimizer.iterations``, which counts updates: a window is of batches.
+        """
         optimizer = getattr(self.model, "optimizer", None)
         if optimizer is None:
             return None
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-        taken = self._level.count(optimizer._iterations)
-        return taken // (optimizer.gradient_accumulation_steps or 1)
+        return self._level.count(optimizer._iterations)
 
 
 def floating(model: Any) -> tuple[list, type]:

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dkcore.cache import cache_directory
 from dkcore.errors import MissingError, expected
 
 __all__ = ["COMMAND", "build", "find", "load"]
@@ -39,11 +40,6 @@ def source() -> Path:
     raise MissingError(
         expected("op.cc of the TensorFlow op", f"none in {PACKAGE / 'source'} or {CHECKOUT}", "Install dkcore anew.")
     )
-
-
-def cache() -> Path:
-    """Where ``python -m dkcore.tensorflow_op`` puts the op: a directory of the user's own."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dkcore"
 
 
 def import_tensorflow() -> Any:
@@ -72,10 +68,10 @@ def find() -> Path:
         MissingError: there is none; the message has the command that compiles it, and which others lie around.
     """
     name = filename(import_tensorflow())
-    for place in (PACKAGE, cache()):
+    for place in (PACKAGE, cache_directory()):
         if (place / name).is_file():
             return place / name
-    others = sorted(path.name for place in (PACKAGE, cache()) for path in place.glob("op-*.so"))
+    others = sorted(path.name for place in (PACKAGE, cache_directory()) for path in place.glob("op-*.so"))
     raise MissingError(
         expected(f"the compiled TensorFlow op {name}", f"{', '.join(others) or 'none'}", f"Run: {COMMAND}")
     )
@@ -108,7 +104,7 @@ def build(destination: str | os.PathLike | None = None) -> Path:
         MissingError: TensorFlow, CMake or a C++ compiler is missing; the message has the end of what CMake said.
     """
     tensorflow = import_tensorflow()
-    directory = Path(destination) if destination is not None else cache()
+    directory = Path(destination) if destination is not None else cache_directory()
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / filename(tensorflow)
     # Beside its destination, because only within one file system does os.replace put the whole file there or nothing.

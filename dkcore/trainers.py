@@ -47,7 +47,7 @@ class Trainer:
     scalars: ClassVar[dict[str, float]] = {}
     optimizer: ClassVar[Any] = "adam"
 
-    def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple = ("accuracy",), *,
+    def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple | dict = ("accuracy",), *,
                  num_workers: int | None = None, batch_size: int = 32, communication_window: int | None = None, num_epoch: int = 1,
                  loss_weights: Any = None, features_col: str = "features", label_col: str = "label", custom_modules: list[str] = (),
                  rule: str | Rule | None = None, mpi: str = "auto", seed: int = 0, check_finite: bool = True, **scalars: float):
@@ -72,7 +72,7 @@ class Trainer:
             backend=keras.backend.backend(),
             optimizer=serialize(worker_optimizer),
             loss=serialize(loss),
-            metrics=serialize(list(metrics)),
+            metrics=serialize(metrics if isinstance(metrics, dict) else list(metrics)),
             loss_weights=loss_weights,
             modules=list(custom_modules),
             check_finite=check_finite,

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -36,7 +36,9 @@ def train(job: "Job", world: "World") -> None:
     compile_model(job, model, shard)
     center = Center.of(model, world, rule=job.the_rule, note=job.trainer)
     if world.rank == 0:
-        (job.directory / "center").write_text(center.name)
+        note = job.directory / "center.draft"
+        note.write_text(center.name)
+        note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange = Exchange(
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, **job.scalars,
@@ -113,12 +115,19 @@ def compile_model(job: "Job", model: keras.Model, shard: Shard) -> None:
         optimizer = model.optimizer
     else:
         optimizer = keras.optimizers.get(job.optimizer or "adam")
-        loss = job.loss or default_loss(shard)
-        parts = [metric if isinstance(metric, str) else keras.saving.deserialize_keras_object(metric) for metric in job.metrics]
-        loss = keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) and "class_name" in loss else loss
-        model.compile(optimizer, loss, metrics=parts, loss_weights=job.loss_weights, steps_per_execution=executions)
+        loss = revive(job.loss or default_loss(shard))
+        model.compile(optimizer, loss, metrics=revive(job.metrics), loss_weights=job.loss_weights, steps_per_execution=executions)
     if job.learning_rate is not None:
         optimizer.learning_rate = job.learning_rate
+
+
+def revive(value: Any) -> Any:
+    """What `dkcore.trainers.serialize` made plain, as Keras objects again: in lists and in dicts of outputs too."""
+    if isinstance(value, dict) and "class_name" not in value:
+        return {name: revive(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [revive(item) for item in value]
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def default_loss(shard: Shard) -> str:
@@ -138,12 +147,12 @@ def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evalu
         "samples_timed": samples - min(steps[0] * job.batch_size, samples),
         "steps": exchange.steps,
         "exchanges": exchange.exchanges,
-        "exchange_seconds": exchange.seconds,
+        "exchange_seconds": sum(exchange.durations[1:]),  # the clock starts when the first one ends
         "staleness_sum": exchange.staleness_sum,
         "histogram": exchange.histogram.tolist(),
         "first": times[0],
         "last": times[-1],
-        "evaluation_seconds": evaluation.seconds if evaluation else 0.0,
+        "evaluation_seconds": sum(evaluation.durations[:-1]) if evaluation else 0.0,  # the last is after the last exchange
         "level": exchange.replica.level,
         "weights": exchange.replica.size,
         "cores": world.cores,

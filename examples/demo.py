@@ -20,6 +20,7 @@ def train(out: Path, trainer: str, workers: int, epochs: int) -> dict:
     with tempfile.TemporaryDirectory(prefix="dkcore-demo-") as directory:
         options = {"model": f"{HERE}/mnist.py:mlp", "data": "mnist", "window": 12, "workers": workers, "epochs": epochs}
         job = job_of(directory, trainer=trainer, **options, **DEFAULTS)
+        outcome.prepare(out)
         job.launch(show=True, temporary=True)
         return outcome.deliver(job, out)
 
@@ -30,7 +31,7 @@ def main(out: Path, epochs: int = 3) -> None:
     table = Table(*columns, title=f"MNIST, {epochs} epochs", title_justify="left")
     for trainer, workers in (("SingleTrainer", 1), ("ADAG", 2), ("AEASGD", 2)):
         report = train(out / trainer.lower(), trainer, workers, epochs)
-        share = "-" if workers == 1 else f"{100 * report['exchange_share']:.2f} %"
+        share = "-" if workers == 1 else f"{report['exchange_share'] or 0:.2%}"
         numbers = f"{report['test_accuracy']:.4f}", f"{report['samples_per_s']:,.0f}", f"{report['training_time_s']:.1f} s"
         table.add_row(trainer, str(workers), *numbers, share)
     Console().print(table)

@@ -1,5 +1,7 @@
 """The center as a caller sees it: what it is made of, which arrays it takes, what it refuses, and how it is closed."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -207,3 +209,26 @@ def test_a_released_worker_raises():
         worker.release()
         with pytest.raises(ValueError, match="Expected a live worker"):
             call.flat(of())
+
+
+def test_two_threads_do_not_share_a_worker():
+    """The GIL is free during an exchange: without a guard the second thread would change the arrays of the first."""
+    w, p = (np.zeros(2_000_000, np.float32) for _ in range(2))
+    refused = []
+    with dk.Center.create(w) as center:
+
+        def exchange() -> None:
+            for _ in range(30):
+                try:
+                    center.exchange(dk.rules.downpour, w, p)
+                except RuntimeError as error:
+                    refused.append(str(error))
+
+        threads = [threading.Thread(target=exchange) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused
+        assert all("Expected one thread at a time" in message for message in refused)
+        assert center.slots()[0]["exchanges"] == 60 - len(refused)

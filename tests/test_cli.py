@@ -89,8 +89,8 @@ def test_a_saved_model_is_trained_on(tmp_path, tiny, monkeypatch):
 
     small().save(tmp_path / "small.keras")
     report = train(tmp_path / "out", "--model", tmp_path / "small.keras", "--data", tiny / "data.npz", "--backend", keras.backend.backend(),
-                   "--trainer", "single", "--quiet")  # fmt: skip
-    assert (report["trainer"], report["workers"]) == ("single", 2)
+                   "--trainer", "dc_asgd", "--quiet")  # fmt: skip
+    assert (report["trainer"], report["workers"]) == ("dc_asgd", 2)
     assert keras.saving.load_model(tmp_path / "out" / "model.keras").count_params() == small().count_params()
 
 
@@ -104,6 +104,8 @@ def test_a_saved_model_is_trained_on(tmp_path, tiny, monkeypatch):
         (["--scalar", "alpha"], "Expected --scalar NAME=VALUE"),
         (["--scalar", "alpha=1"], "unknown: alpha"),
         (["--workers", "0"], "workers of 1 or more"),
+        (["--trainer", "SingleTrainer", "--workers", "2"], "1 worker for plain training"),
+        (["--trainer", "EAMSGD", "--optimizer", "adam"], "no --optimizer for EAMSGD"),
         (["--window", "-1"], "window of 1 or more"),
         (["--workers", "502"], "501 samples"),
         (["--mpi", "no-such-mpiexec"], "pip install"),
@@ -111,7 +113,7 @@ def test_a_saved_model_is_trained_on(tmp_path, tiny, monkeypatch):
 )
 def test_what_is_wrong_is_said_before_any_rank_starts(tmp_path, tiny, arguments, message):
     options = {"--model": f"{tiny}/models.py:small", "--data": f"{tiny}/data.npz", "--out": str(tmp_path)}
-    options |= {arguments[0]: arguments[1].format(tiny=tiny)}
+    options |= dict(zip(arguments[::2], (word.format(tiny=tiny) for word in arguments[1::2]), strict=True))
     result = CliRunner().invoke(main, ["train", *(word for pair in options.items() for word in pair)])
     assert result.exit_code == 1
     assert message in result.output

@@ -85,6 +85,21 @@ def test_validation_of_an_epoch_sees_the_center():
         assert built.evaluate(x, y, verbose=0) == pytest.approx(seen, rel=1e-5)
 
 
+def test_a_metric_that_is_a_vector_is_left_out():
+    class Each(keras.metrics.Metric):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            pass
+
+        def result(self):
+            return keras.ops.convert_to_tensor([1.0, 2.0])
+
+    built = model(metrics=[Each(name="each"), "mae"])
+    with dk.Center.create(zeros(built)) as center:
+        exchange = dk.Exchange(center, odometer)
+        built.fit(*data(), batch_size=BATCH, verbose=0, callbacks=[exchange])
+    assert {name for record in exchange.history.records for name in record[4]} == {"mae"}
+
+
 def test_one_callback_serves_several_fits():
     built = model()
     built.optimizer.learning_rate = 0.0  # it joins with what the odometer counted, far from any sensible weights

@@ -58,6 +58,21 @@ def test_every_trainer_trains(name, data):
     assert averaged["loss"][-1] < averaged["loss"][0]
 
 
+def test_several_outputs_with_losses_and_metrics_of_their_own(data):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,))
+    start = keras.Model(x, {"a": keras.layers.Dense(1, name="a")(x), "b": keras.layers.Dense(2, activation="softmax", name="b")(x)})
+    losses = {"a": keras.losses.Huber(0.5), "b": "sparse_categorical_crossentropy"}
+    metrics = {"a": ["mae"], "b": [keras.metrics.SparseCategoricalAccuracy(name="right")]}
+    more = {"loss_weights": {"a": 0.5, "b": 1.0}, "batch_size": BATCH, "num_epoch": 2}
+    trainer = dk.AEASGD(start, keras.optimizers.Adam(0.02), losses, metrics, **more)
+    trained = trainer.train((data[0], {"a": data[0].sum(1, keepdims=True), "b": data[1]}))
+    records = trainer.get_executor_history(0)
+    assert records[-1]["b_right"] > records[0]["b_right"]
+    assert {"a_mae", "b_right", "loss"} <= set(records[0])
+    assert sorted(trained.predict(data[0][:3], verbose=0)) == ["a", "b"]
+
+
 def test_agn_is_adag():
     assert dk.AGN is dk.ADAG
 
@@ -137,6 +152,7 @@ def test_nan_in_a_rank_names_worker_and_step(data):
         ({"num_epoch": True}, ValueError, "epochs of 1 or more"),
         ({"rule": "sgd"}, ValueError, "a rule of downpour"),
         ({"beta": 1.0}, errors.RuleError, "unknown: beta"),
+        ({"rule": "single"}, ValueError, "1 worker for plain training"),
         ({"worker_optimizer": "adamm"}, ValueError, "adamm"),
     ],
 )

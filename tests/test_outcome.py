@@ -1,0 +1,48 @@
+"""What a report says of the time, and what is kept when something goes wrong at the end."""
+
+import pytest
+from click.testing import CliRunner
+
+from dkcore import outcome
+from dkcore.cli import main
+from dkcore.job import Job
+
+
+def rank(**more) -> dict:
+    sums = {"rank": 0, "samples": 100, "samples_timed": 80, "steps": 10, "exchanges": 5, "exchange_seconds": 0.5, "staleness_sum": 5.0}
+    sums |= {"histogram": [5], "first": 2.0, "last": 12.0, "evaluation_seconds": 0.0, "level": "assign", "weights": 7, "cores": 1}
+    return sums | more
+
+
+def test_the_clock_runs_from_the_first_exchange_to_the_last_without_evaluations():
+    ranks = [rank(), rank(last=18.0, evaluation_seconds=8.0)]
+    summary = outcome.summarize(Job(), ranks, {"loss": 0.25, "accuracy": 0.5})
+    assert summary["training_time_s"] == 10.0
+    assert summary["samples_per_s"] == 160 / 10.0
+    assert summary["exchange_share"] == 1.0 / 18.0
+    assert summary["mean_staleness"] == 1.0
+    assert (summary["test_loss"], summary["test_accuracy"]) == (0.25, 0.5)
+
+
+def test_one_exchange_is_no_span_of_time():
+    summary = outcome.summarize(Job(workers=1), [rank(first=3.0, last=3.0, exchange_seconds=0.0)], {})
+    assert (summary["training_time_s"], summary["samples_per_s"], summary["exchange_share"]) == (0.0, None, None)
+    assert (summary["test_loss"], summary["test_accuracy"]) == (None, None)
+
+
+def test_the_model_is_kept_when_the_report_fails(tmp_path, monkeypatch):
+    job = Job(directory=tmp_path / "job")
+    job.directory.mkdir()
+    (job.directory / "trained.keras").write_text("weights of a week")
+    monkeypatch.setattr(outcome, "collect", lambda job: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        outcome.deliver(job, tmp_path)
+    assert (tmp_path / "model.keras").read_text() == "weights of a week"
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_training(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Job, "launch", lambda *_, **__: pytest.fail("the ranks were started"))
+    result = CliRunner().invoke(main, ["train", "--model", "a.py:b", "--data", "mnist", "--out", str(tmp_path / "file" / "out")])
+    assert result.exit_code == 1
+    assert "Not a directory" in result.output
