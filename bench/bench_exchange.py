@@ -22,8 +22,8 @@ def cases(quick: bool) -> list[Case]:
     if quick:
         return [make("adag", LARGE, 1), *(make(name, LARGE, 2) for name in RULES), make("adag", LARGE, 2, finite=True)]
     plain = [make(name, size, workers) for size in (MIDDLE, LARGE) for workers in (1, 2) for name in RULES]
-    special = [{"via": via} for via in instruction_sets()[1:]] + [{"finite": True}]
-    return plain + [make(name, LARGE, 2, **how) for name in RULES for how in special]
+    others = [make(name, LARGE, 2, via=via) for name in RULES for via in instruction_sets()[1:]]
+    return plain + others + [make(name, LARGE, 2, finite=True) for name in ("adag", "aeasgd")]
 
 
 def make(name: str, size: int, workers: int, *, via: str | None = None, finite: bool = False) -> Case:
@@ -31,7 +31,7 @@ def make(name: str, size: int, workers: int, *, via: str | None = None, finite: 
     special = [word for word in (via, "finite" if finite else None) if word]
     rest = "/".join([name, str(size), f"{workers}workers", *special])
     keys = f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"
-    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=3 if special else 5)
+    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=5 if special else 9)
 
 
 def bench_exchange(case, kept, turns, quick):

@@ -35,8 +35,9 @@ def cases(quick: bool) -> list[Case]:
     made = []
     for backend in BACKENDS[:1] if quick else BACKENDS:
         keys = [f"{question}/{names[backend]}" for question in questions]
-        samples = SAMPLES if backend == "tensorflow" and not quick else FEWER
-        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, samples=samples))
+        whole = backend == "tensorflow" and not quick
+        settings = {"samples": SAMPLES if whole else FEWER, "rounds": 3 if whole else 2}
+        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, **settings))
     return made
 
 
@@ -60,7 +61,7 @@ def bench_training(case, turns, quick):
 
         sides = {name: lambda name=name: crew.seconds(name) for name in ("endless", "alone")}
         sides = {"exchanging": exchanging, **sides, "plain": lambda: plain.seconds("fit")}
-        seconds = turns(sides, rounds=2 if quick else 3, verify=verify)
+        seconds = turns(sides, rounds=case.rounds, verify=verify)
     rates = {name: f"{case.samples / np.median(values):,.0f}" for name, values in seconds.items()}
     turns.figure(case.keys[0], shares, note="of the time of an epoch, window 12")
     for key, rival in zip(case.keys[1:], ("endless", "alone", "plain"), strict=True):

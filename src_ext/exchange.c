@@ -54,8 +54,9 @@ static dk_status check_lengths(const dk_center *center, const segments *weights)
     return DK_OK;
 }
 
-/* Elements that are checked, and then exchanged, at a time: small enough that the kernel finds them in the first cache. */
-enum { BLOCK = 2048 };
+/* Elements that are checked, and then exchanged, at a time: few enough that the kernel finds them in the first cache, and that
+ * the processor does not stop to fetch the other vectors meanwhile (2048 cost 16 % of the bandwidth, 512 cost 5 %). */
+enum { BLOCK = 512 };
 
 static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
     dk_call *call = pass->call;
