@@ -31,7 +31,7 @@ def make(name: str, size: int, workers: int, *, via: str | None = None, finite: 
     special = [word for word in (via, "finite" if finite else None) if word]
     rest = "/".join([name, str(size), f"{workers}workers", *special])
     keys = f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"
-    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=5 if special else 9)
+    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=9 if special else 15)
 
 
 def bench_exchange(case, kept, turns, quick):
@@ -50,7 +50,7 @@ def bench_exchange(case, kept, turns, quick):
             crew.seconds(name)
 
     sides = {name: lambda name=name: crew.seconds(name) for name in names}
-    seconds = turns(sides, rounds=3 if quick else case.rounds, verify=verify)
+    seconds = turns(sides, rounds=5 if quick else case.rounds, verify=verify)
     turns.figure(case.keys[0], seconds["unlocked"] / seconds["exchange"])
     gigabytes = case.workers * case.size / 1e9
     moved = bytes_per_parameter(REGISTRY[case.rule])

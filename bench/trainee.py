@@ -36,9 +36,9 @@ class Trainee:
 
     def exchanging(self) -> None:
         """An epoch with exchanges."""
-        start, before = time.perf_counter(), self.callback.seconds
+        start, before = time.perf_counter(), len(self.callback.durations)
         self.fit([self.callback])
-        self.share = (self.callback.seconds - before) / (time.perf_counter() - start)
+        self.share = sum(self.callback.durations[before:]) / (time.perf_counter() - start)
 
     def endless(self) -> None:
         """An epoch of the same, with a window that never ends: one exchange after the last step."""

@@ -128,6 +128,11 @@ class Exchange(keras.callbacks.Callback):
         total = self.epochs * self.samples_per_epoch
         self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=total, loss=loss)
 
+    @property
+    def seconds(self) -> float:
+        """Time spent in exchanges so far."""
+        return sum(self.durations)
+
     def explain(self, error: NotFiniteError) -> str:
         """Names the worker, the step and the weight."""
         sizes = np.cumsum([int(np.prod(shape)) for _, shape in self.replica.layout])
