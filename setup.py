@@ -24,7 +24,7 @@ class CMakeBuild(build_ext):
             raise SystemExit("Expected cmake on PATH. Received: none. Run: pip install cmake, or leave out --no-build-isolation.")
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve() / "cmake"
-        configure = ["cmake", "-S", str(HERE), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}", "-DBUILD_TESTING=OFF"]
+        configure = ["cmake", "--fresh", "-S", str(HERE), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}", "-DBUILD_TESTING=OFF"]
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build), "--parallel"], check=True)
         subprocess.run(["cmake", "--install", str(build), "--prefix", str(target)], check=True)

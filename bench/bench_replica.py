@@ -14,7 +14,7 @@ from bench.crew import Crew
 from bench.turns import replay
 
 BACKENDS = ("tensorflow", "jax", "torch")
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONWARNINGS": "ignore"}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"), "1")
 
 
@@ -31,7 +31,7 @@ def cases(quick: bool) -> list[Case]:
 def bench_replica(case, kept, turns, quick):
     if find_spec(case.backend) is None:
         pytest.skip(f"{case.backend} is not installed: pip install 'dkcore[{case.backend}]'")
-    rounds = 9 if quick else 21
+    rounds = 15 if quick else 31
     environment = {"KERAS_BACKEND": case.backend, **QUIET, **ONE_THREAD}
     crew = kept.get(case.backend, lambda stack: stack.enter_context(Crew(1, "bench.fitted:Fitted", environment=environment)))
     measured = crew.ask("measure", case.shape, rounds)[0]  # verifies first

@@ -70,8 +70,9 @@ class Between(keras.callbacks.Callback):
             del self.exchanged
             self.call, self.grown = self.prepare()
         elif batch > WARM:
-            self.replica_seconds.append(self.seconds(lambda: self.replica.run(self.call)))
-            self.flat_seconds.append(self.seconds(lambda: self.flat.flat(self.w)))
+            sides = [(self.replica_seconds, lambda: self.replica.run(self.call)), (self.flat_seconds, lambda: self.flat.flat(self.w))]
+            for seconds, run in sides if batch % 2 else sides[::-1]:  # who comes first meets what the step left behind
+                seconds.append(self.seconds(run))
 
     def on_train_end(self, logs=None) -> None:
         self.center.close()
