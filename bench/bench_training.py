@@ -1,6 +1,6 @@
 """What do exchanges cost a training, and how fast is it compared with a plain ``fit``?
 
-The demo: a perceptron 784-500-500-10 on 60,000 images like MNIST's, Adam, batches of 32, ADAG with a window of 12 on two
+The demo: a perceptron 784-500-500-10 on images like MNIST's, Adam, batches of 32, ADAG with a window of 12 on two
 workers that share the cores fairly. Whole epochs in turn: with exchanges; with a window that never ends, so that there
 are none; without our callback; and a plain ``fit`` in one process on all cores.
 """
@@ -21,7 +21,8 @@ from dkcore.center import Center
 from dkcore.job import Job
 
 WORKERS = 2
-SAMPLES, FEWER = 60_000, 24_000
+SAMPLES = {"tensorflow": 60_000, "jax": 24_000, "torch": 12_000}
+QUICK_SAMPLES = 24_000
 WEIGHTS = 648_010
 WRONG = 0.2  # of the labels
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
@@ -35,9 +36,8 @@ def cases(quick: bool) -> list[Case]:
     made = []
     for backend in BACKENDS[:1] if quick else BACKENDS:
         keys = [f"{question}/{names[backend]}" for question in questions]
-        whole = backend == "tensorflow" and not quick
-        settings = {"samples": SAMPLES if whole else FEWER, "rounds": 3 if whole else 2}
-        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, **settings))
+        samples = QUICK_SAMPLES if quick else SAMPLES[backend]
+        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, samples=samples, rounds=2 if quick else 3))
     return made
 
 

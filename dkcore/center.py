@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import threading
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -51,6 +52,7 @@ class Center:
         self.note: str = layout["note"]
         self.digest: int = layout["digest"]
         self.own_worker: Worker | None = None
+        self.claiming = threading.Lock()  # two threads that come first at once would claim two slots
         self.claimed: WeakSet = WeakSet()  # slots of this process that were not released yet
         self.calls: dict[Rule, tuple[Call, set[str]]] = {}
 
@@ -108,7 +110,8 @@ class Center:
         call, names = self.calls.get(rule, (None, None))
         if names != scalars.keys():  # checked in full when other scalars are given than the last time
             if call is None:
-                self.own_worker = self.own_worker or self.worker()
+                with self.claiming:
+                    self.own_worker = self.own_worker or self.worker()
                 call = self.own_worker.prepare(rule)
             call.set_all(rule.fill(scalars, COUNTED))
             self.calls[rule] = call, set(scalars)

@@ -1,5 +1,6 @@
 """The center as a caller sees it: what it is made of, which arrays it takes, what it refuses, and how it is closed."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -232,3 +233,22 @@ def test_two_threads_do_not_share_a_worker():
         assert refused
         assert all("Expected one thread at a time" in message for message in refused)
         assert center.slots()[0]["exchanges"] == 60 - len(refused)
+
+
+def test_threads_that_come_first_at_once_claim_one_slot():
+    for _ in range(30):
+        with dk.Center.create(of()) as center:
+            start = threading.Barrier(4)
+
+            def exchange(center=center, start=start) -> None:
+                w, p = of(), of()
+                start.wait()
+                with contextlib.suppress(RuntimeError):  # another thread is within an exchange
+                    center.exchange(dk.rules.downpour, w, p)
+
+            threads = [threading.Thread(target=exchange) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(center.slots()) == 1
