@@ -8,6 +8,7 @@ import numpy as np
 
 from dkcore.center import SHARED_MEMORY
 from dkcore.errors import DkcoreError, LayoutError, expected
+from dkcore.meeting import meet
 from dkcore.replica import Replica
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["join"]
 
 
-def join(kind: type["Center"], model, world: "World", *, states: int, timeout: float, note: str) -> "Center":
+def join(kind: type["Center"], model, world: "World", *, rule, settings, timeout: float, note: str) -> "Center":
     """The center of this node with rank 0's weights; see `Center.of`. Every rank returns one, or every rank raises."""
+    states = len(rule.states) if rule else 0
     replica, failure = None, None
     try:
         replica = Replica(model)
@@ -42,6 +44,9 @@ def join(kind: type["Center"], model, world: "World", *, states: int, timeout: f
     if world.leader:  # under a user's own mpirun nobody else would, before the next sweep
         world.at_abort(functools.partial(remove, center.name))
     world.node.Barrier()  # nobody lets go of the center before everybody holds it
+    if world.leader and world.rank > 0:
+        remove(center.name)  # no monitor looks for it on this node, and nothing will be left of it, however the job ends
+    center.meeting = meet(center, world, rule, settings)
     return center
 
 

@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ opened: "World | None" = None
 class World:
     """The ranks of a job, as one of them sees it. Made by `init`; a context manager.
 
-    rank, size: in the job. node_rank, node_size: among the ranks that share memory. id: of the job, the same on all ranks.
+    rank, size: in the job. node_rank, node_size: among the ranks that share memory. names: of the nodes, for messages, in the
+    order of their first ranks. id: of the job, the same on all ranks.
     comm, node: the mpi4py communicators of both. cores: threads that are this rank's fair share of the node.
     """
 
@@ -44,6 +46,12 @@ class World:
     comm: object = field(repr=False)
     node: object = field(repr=False)
     closers: list[Callable] = field(repr=False)
+    names: list[str] = field(default_factory=lambda: [socket.gethostname()])
+
+    @property
+    def nodes(self) -> int:
+        """How many groups of ranks share memory."""
+        return len(self.names)
 
     @property
     def leader(self) -> bool:
@@ -61,6 +69,10 @@ class World:
     def abort(self, code: int = 1, reason: str = "") -> None:
         """End the whole job at once: no rank returns from this, mpiexec exits with ``code``."""
         abort(code, reason)
+
+    def at_close(self, function: Callable[[], None]) -> None:
+        """Have ``function()`` called when this rank ends well, while the others still are watched."""
+        self.closers.insert(0, lambda linger: function())
 
     def close(self, linger: float = 0.0) -> None:
         """Say that this rank ended well: it is not watched any longer. Done at exit; harmless when repeated."""
@@ -114,7 +126,14 @@ def join(comm) -> World:
         unlink_segments(MAPPED_AT_INIT)
     watch.start()
     closers = [watch.end, lambda linger: undo()]
-    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers)
+    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names_of(comm, node))
+
+
+def names_of(comm, node) -> list[str]:
+    """What to call each node: its host and its ranks."""
+    mine = node.allgather(comm.rank)
+    everyone = dict(comm.allgather((mine[0], (socket.gethostname(), mine))))
+    return [f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))})" for _, (host, ranks) in sorted(everyone.items())]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,11 @@
 #define DK_LINE 128
 #define DK_PAGE 4096
 
+typedef struct dk_gate {
+    _Alignas(DK_LINE) _Atomic uint32_t members, arrived;
+    _Atomic uint32_t opened; /* how often: what those who arrived wait on (a futex) */
+} dk_gate;
+
 typedef struct dk_header {
     uint64_t magic;
     uint32_t layout_version, mutex_bytes;
@@ -25,6 +30,11 @@ typedef struct dk_header {
     _Alignas(DK_LINE) _Atomic uint32_t ready;
     _Alignas(DK_LINE) _Atomic uint32_t live, deaths;
     _Atomic uint64_t recovered;
+    _Alignas(DK_LINE) _Atomic uint32_t broken; /* 0, 1: the reason is being written, 2: it is there */
+    _Atomic uint32_t others, waiting;          /* workers on other nodes; workers here that wait for a slower one */
+    _Atomic uint64_t others_slowest;           /* exchanges */
+    char reason[DK_REASON], rule[DK_RULE];
+    dk_gate gates[DK_GATES];
 } dk_header;
 
 /* One writer (the owner), many readers (monitors): relaxed atomics, so that no reader sees half a number. */
@@ -81,6 +91,8 @@ dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, do
 dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);
 void dk_stripe_unlock(dk_center *center, uint64_t stripe);
 void dk_slots_bury(dk_center *center);
+void dk_gate_wake(dk_gate *gate);
+uint64_t dk_slowest(const dk_center *center); /* exchanges of the slowest live worker of all nodes; UINT64_MAX: there is none */
 
 /* Labelled points where a test build kills the process; nothing in any other build. */
 enum { DK_POINT_BEFORE, DK_POINT_LOCKED, DK_POINT_HALF, DK_POINT_WRITTEN, DK_POINT_VERSION, DK_POINT_UNLOCKED, DK_POINTS };
