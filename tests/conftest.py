@@ -94,3 +94,21 @@ def script():
     yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A `nodes.Network` of two hosts, for all tests of a module."""
+    from nodes import Network
+
+    with Network(2) as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def three_nodes():
+    """A `nodes.Network` of three hosts, for all tests of a module."""
+    from nodes import Network
+
+    with Network(3) as network:
+        yield network
