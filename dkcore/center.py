@@ -94,7 +94,7 @@ class Center:
     def of(cls, model, world, *, rule: "Rule | Synchronous | None" = None, timeout: float = 60.0, note: str = "",
            merge_every: str | int = "auto", merge_compression: str = "none", merge_timeout: float = 60.0,
            on_node_loss: str = "stop") -> "Center":
-        """The center of this node for a Keras model, with rank 0's weights; every rank of ``world`` calls it.
+        """The center of this node for a Keras model or a flat array, with rank 0's values; every rank of ``world`` calls it.
 
         On several nodes their centers are merged while workers train, see `dkcore.merging.Merging` for the settings. rule:
         needed for rules with state vectors and for synchronous methods. LayoutError, on every rank, when models differ.

@@ -9,7 +9,6 @@ import numpy as np
 from dkcore.center import SHARED_MEMORY
 from dkcore.errors import DkcoreError, LayoutError, expected
 from dkcore.meeting import meet
-from dkcore.replica import Replica
 
 if TYPE_CHECKING:
     from dkcore.center import Center
@@ -23,7 +22,7 @@ def join(kind: type["Center"], model, world: "World", *, rule, settings, timeout
     states = len(rule.states) if rule else 0
     replica, failure = None, None
     try:
-        replica = Replica(model)
+        replica = replica_of(model)
     except DkcoreError as error:  # told to the others first: they would wait for ever in the next collective call
         failure = error
     refuse_differences(world, replica, failure)
@@ -50,12 +49,31 @@ def join(kind: type["Center"], model, world: "World", *, rule, settings, timeout
     return center
 
 
+def replica_of(model):
+    if isinstance(model, np.ndarray):
+        return Flat(model)
+    from dkcore.replica import Replica
+
+    return Replica(model)
+
+
+class Flat:
+    """An array in the place of a model's replica: a center for who trains without Keras."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = np.ascontiguousarray(array).ravel()
+        self.dtype, self.size, self.layout, self.digest = self.array.dtype, self.array.size, [("array", array.shape)], 0
+
+    def read(self) -> np.ndarray:
+        return self.array
+
+
 def remove(name: str) -> None:
     """Take the name of a center out of shared memory: its memory goes with the last process that maps it."""
     Path(SHARED_MEMORY, name).unlink(missing_ok=True)
 
 
-def refuse_differences(world: "World", replica: Replica | None, failure: Exception | None) -> None:
+def refuse_differences(world: "World", replica, failure: Exception | None) -> None:
     """Raise on every rank when one rank has no replica, or another model than rank 0."""
     mine = None if replica is None else (replica.digest, np.dtype(replica.dtype).name, replica.layout)
     everyone = world.comm.allgather((mine, None if failure is None else str(failure)))
@@ -64,7 +82,7 @@ def refuse_differences(world: "World", replica: Replica | None, failure: Excepti
     for rank, (theirs, error) in enumerate(everyone):
         if error:
             raise DkcoreError(f"rank {rank} has no replica: {error}")
-        if theirs[0] != everyone[0][0][0]:
+        if theirs != everyone[0][0]:
             raise LayoutError(expected("the same model on every rank", difference(rank, everyone[0][0], theirs), "Build it alike."))
 
 

@@ -114,7 +114,7 @@ class Merge:
         try:
             while self.take_part():
                 pass
-            self.peers.close()
+            self.peers.close(list(self.incoming.values()))
         except BaseException as error:  # told to all workers of the node: each raises it from its next exchange
             self.fail(error)
 

@@ -62,10 +62,11 @@ class Merging:
 
     def codec(self):
         """The codec of the compression; None for none. ValueError for one that there is not."""
+        if self.compression == "none":
+            return None
         from dkcore.codec import Codec
 
-        codec = Codec.of(self.compression)
-        return None if codec.name == "none" else codec
+        return Codec.of(self.compression)
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)

@@ -50,6 +50,8 @@ def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, 
     timed = sum(rank["samples_timed"] for rank in ranks)
     accuracy = next((value for name, value in test.items() if "acc" in name), None)
     seconds = max(spans)
+    merges = [rank["merge"] for rank in ranks if rank["merge"]]
+    sent, plain = (sum(merge[name] for merge in merges) for name in ("bytes_sent", "bytes_plain"))
     return {
         "trainer": job.trainer,
         "rule": job.the_rule.name,
@@ -67,6 +69,12 @@ def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, 
         "samples_per_s": timed / seconds if seconds > 0 else None,
         "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,
         "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
+        "nodes": ranks[0]["nodes"],
+        "merges": max((merge["merges"] for merge in merges), default=0),
+        "merge_compression": job.merge_compression,
+        "merge_bytes_sent": sent,
+        "merge_bytes_ratio": sent / plain if plain else None,
+        "merge_seconds": max((merge["seconds"] for merge in merges), default=0.0),
         "test_loss": test.get("loss"),
         "test_accuracy": accuracy,
         "histograms": [rank["histogram"] for rank in ranks],

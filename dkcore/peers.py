@@ -29,7 +29,9 @@ class Peers:
         self.comm, self.names, self.timeout = comm, names, timeout
         self.rank, self.size = comm.rank, comm.size
         self.others = [peer for peer in range(self.size) if peer != self.rank]
-        self.request = __import__("mpi4py.MPI", fromlist=["MPI"]).Request
+        from mpi4py.MPI import Request
+
+        self.test_all = Request.Testall
         self.beat_every = min(1.0, timeout / 5)
         self.inbox = {peer: bytearray(1) for peer in self.others}
         self.alive = {peer: comm.Irecv(self.inbox[peer], peer, ALIVE) for peer in self.others}
@@ -63,7 +65,7 @@ class Peers:
     def wait(self, requests: list) -> None:
         """Until all have completed."""
         spin_until, nap = time.monotonic() + SPIN, NAPS[0]
-        while not self.request.Testall(requests):
+        while not self.test_all(requests):
             if time.monotonic() < spin_until:
                 time.sleep(0)  # gives the interpreter and the core away
                 continue
@@ -71,8 +73,8 @@ class Peers:
             time.sleep(nap)
             nap = min(nap * 1.5, NAPS[1])
 
-    def close(self) -> None:
-        """No more signs of life are expected."""
-        for request in self.alive.values():
+    def close(self, requests: list) -> None:
+        """Nothing more is expected: neither signs of life, nor what ``requests`` wait for."""
+        for request in [*self.alive.values(), *requests]:
             request.Cancel()
             request.Wait()

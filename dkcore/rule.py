@@ -244,7 +244,7 @@ def rule(function: Callable) -> Rule:
     (array([1., 3.], dtype=float32), array([1., 3.], dtype=float32))
     """
     trace = Trace(function.__name__)
-    vectors, scalars, defaults = read_signature(trace, function)
+    vectors, *_ = read_signature(trace, function)
     if not {"c", "w"} <= set(vectors):
         trace.refuse("a signature like (c, w, p, *, window)", f"({', '.join(vectors)})", "Name c and w at least.")
     return follow(trace, function, ("c", "w", *(name for name in vectors if name not in ("c", "w", "p"))))

@@ -7,12 +7,13 @@ Then each worker goes on from the new center, unless its method says that it kee
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from dkcore.errors import RuleError, expected
 from dkcore.rule import Rule, formula, rule
 
-__all__ = ["METHODS", "Synchronous", "synchronous"]
+__all__ = ["METHODS", "Synchronous", "check_staleness", "synchronous"]
 
 
 @rule
@@ -100,6 +101,16 @@ def synchronous(function: Callable | None = None, *, gather: Rule = hand_in, pul
         advice = "Begin the signature with (c, t."
         raise RuleError(f"Method {outer.name!r}: " + expected("vectors c and t first", outer.vectors, advice))
     return Synchronous(gather, outer, pull)
+
+
+def check_staleness(bound: int | None, rule: "Rule | Synchronous") -> None:
+    """Refuse a bound on staleness that cannot be meant."""
+    if bound is None:
+        return
+    if isinstance(bound, bool) or not isinstance(bound, Integral) or bound < 0:
+        raise ValueError(expected("max_staleness of 0 or more exchanges, or None", repr(bound), "It bounds how far workers part."))
+    if isinstance(rule, Synchronous):
+        raise ValueError(expected(f"no max_staleness with {rule.name!r}", bound, "Its workers meet at every window."))
 
 
 @synchronous
