@@ -139,3 +139,14 @@ cdef extern from "dkcore.h" nogil:
 
     dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
     dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
+
+    ctypedef enum dk_codec:
+        DK_CODEC_NONE
+        DK_CODEC_BF16
+        DK_CODEC_FP16
+        DK_CODEC_INT8
+        DK_CODEC_TOPK
+    uint64_t dk_codec_bytes(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n)
+    dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes)
+    dk_status dk_decode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)
+    dk_status dk_decode_add(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)

@@ -32,7 +32,7 @@ ENGINE_SCALARS = ("window", "staleness", "workers")
 ARITHMETIC = {"add", "subtract", "multiply", "divide", "negative"}
 COMPARISON = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
 LOGIC = {"bitwise_and", "bitwise_or", "invert"}
-FUNCTIONS = {"sqrt", "absolute", "square"}
+FUNCTIONS = {"sqrt", "absolute", "square", "rint"}
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,28 @@ void dk_slots_bury(dk_center *center);
 void dk_gate_wake(dk_gate *gate);
 uint64_t dk_slowest(const dk_center *center); /* exchanges of the slowest live worker of all nodes; UINT64_MAX: there is none */
 
+/* sum = values + residual (NULL: values); returns the bits of the largest magnitude. Of each instruction set; see gather.c. */
+typedef uint64_t (*dk_gather)(size_t n, const void *values, const void *residual, void *sum);
+dk_gather dk_gather_for(uint32_t itemsize);
+
+/* What is to be encoded: values + residual, block by block. */
+typedef struct dk_source {
+    uint64_t n;
+    uint32_t itemsize;
+    char *values, *residual; /* residual: may be NULL */
+    dk_gather gather;
+} dk_source;
+typedef union dk_block {
+    float narrow[DK_CODEC_BLOCK];
+    double wide[DK_CODEC_BLOCK];
+    char bytes[DK_CODEC_BLOCK * sizeof(double)];
+} dk_block;
+uint64_t dk_block_length(uint64_t n, uint64_t at);
+/* OUT sum: of the block at that element; OUT magnitude: its largest. DK_NOT_FINITE names the element. */
+dk_status dk_block_gather(const dk_source *source, uint64_t at, dk_block *sum, double *magnitude);
+dk_status dk_topk_encode(const dk_source *source, uint64_t kept, char *bytes);
+dk_status dk_topk_decode(uint32_t itemsize, uint64_t kept, uint64_t n, const char *bytes, char *values, int add);
+
 /* Labelled points where a test build kills the process; nothing in any other build. */
 enum { DK_POINT_BEFORE, DK_POINT_LOCKED, DK_POINT_HALF, DK_POINT_WRITTEN, DK_POINT_VERSION, DK_POINT_UNLOCKED, DK_POINTS };
 #ifdef DK_FAULTS

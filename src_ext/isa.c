@@ -1,13 +1,15 @@
 /* isa.c: which instruction sets were built in, and which of them run here. The widest comes first. */
 #include <string.h>
 
-#include "dkcore.h"
+#include "internal.h"
 
-#define DECLARE(ISA)                                     \
-    extern const dk_builtin dk_builtins_##ISA[];         \
-    int dk_finite32_##ISA(size_t n, const void *vector); \
-    int dk_finite64_##ISA(size_t n, const void *vector);
-#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
+#define DECLARE(ISA)                                                                           \
+    extern const dk_builtin dk_builtins_##ISA[];                                               \
+    int dk_finite32_##ISA(size_t n, const void *vector);                                       \
+    int dk_finite64_##ISA(size_t n, const void *vector);                                       \
+    uint64_t dk_gather32_##ISA(size_t n, const void *values, const void *residual, void *sum); \
+    uint64_t dk_gather64_##ISA(size_t n, const void *values, const void *residual, void *sum);
+#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_finite32_##ISA, dk_finite64_##ISA, dk_gather32_##ISA, dk_gather64_##ISA}
 
 DECLARE(baseline)
 #ifdef DK_HAVE_avx2
@@ -21,6 +23,7 @@ typedef struct isa {
     const char *name;
     const dk_builtin *builtins;
     dk_finite finite32, finite64;
+    dk_gather gather32, gather64;
 } isa;
 
 static const isa sets[] = {
@@ -58,6 +61,8 @@ int dk_isa_runs(const char *name) { return find(name) != NULL; }
 const char *dk_isa_best(void) { return find(NULL)->name; }
 
 dk_finite dk_finite_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->finite32 : find(NULL)->finite64; }
+
+dk_gather dk_gather_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->gather32 : find(NULL)->gather64; }
 
 dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *name) {
     const isa *set = find(name);
