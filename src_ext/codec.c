@@ -49,7 +49,8 @@ uint64_t dk_block_length(uint64_t n, uint64_t at) { return n - at < DK_CODEC_BLO
 
 dk_status dk_block_gather(const dk_source *source, uint64_t at, dk_block *sum, double *magnitude) {
     uint64_t n = dk_block_length(source->n, at), begin = at * source->itemsize;
-    uint64_t bits = source->gather(n, source->values + begin, source->residual ? source->residual + begin : NULL, sum);
+    uint64_t bits = source->scan->gather(n, source->values + begin, source->residual ? source->residual + begin : NULL, sum);
+    memset(sum->bytes + n * source->itemsize, 0, (DK_CODEC_BLOCK - n) * source->itemsize);
     uint32_t half = (uint32_t)bits;
     float narrow;
     memcpy(&narrow, &half, sizeof narrow);
@@ -83,7 +84,7 @@ static dk_status encode_blocks(dk_codec kind, const dk_source *source, char *byt
 
 dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes) {
     DK_CHECK(check(kind, itemsize, fraction, n));
-    dk_source source = {n, itemsize, values, residual, dk_gather_for(itemsize)};
+    dk_source source = {n, itemsize, values, residual, dk_scan_find(itemsize, NULL)};
     return kind == DK_CODEC_TOPK ? dk_topk_encode(&source, kept_of(fraction, n), bytes) : encode_blocks(kind, &source, bytes);
 }
 
