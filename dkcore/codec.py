@@ -24,11 +24,11 @@ class Codec:
     sum of all that was to be sent. All methods work without the GIL.
 
     >>> codec = Codec.of("int8")
-    >>> values, residual = np.float32([0.1, -0.5, 1.27]), np.zeros(3, np.float32)
+    >>> values, residual = np.float32([0.25, -50, 127]), np.zeros(3, np.float32)
     >>> message = np.empty(codec.bytes(3, values.dtype), np.uint8)
     >>> codec.encode(values, message, residual)
-    >>> values, message.size  # a scale of 4 bytes, and a byte for each
-    (array([ 0.1 , -0.5 ,  1.27], dtype=float32), 7)
+    >>> values, residual, message.size  # a scale of 4 bytes, and a byte for each
+    (array([  0., -50., 127.], dtype=float32), array([0.25, 0.  , 0.  ], dtype=float32), 7)
     """
 
     kind: int

@@ -1,5 +1,5 @@
-/* scan.c: what a codec encodes, its largest magnitude, and which magnitudes are within a range. Compiled once for each instruction set,
- * like the generated kernels.
+/* scan.c: what a codec encodes, its largest magnitude, and which magnitudes are within a range. Compiled once for each
+ * instruction set, like the generated kernels.
  *
  * Magnitudes are compared as integers, as in finite.c: the order is the same, NaN and infinity are the largest of all, and
  * gcc vectorizes it. */
