@@ -1,5 +1,6 @@
 """A codec: how a part of the center crosses the wire between nodes, in fewer bytes than it has."""
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -23,11 +24,11 @@ class Codec:
     sum of all that was to be sent. All methods work without the GIL.
 
     >>> codec = Codec.of("int8")
-    >>> values, residual = np.float32([0.1, -0.5, 1.27]), np.zeros(3, np.float32)
+    >>> values, residual = np.float32([0.25, -50, 127]), np.zeros(3, np.float32)
     >>> message = np.empty(codec.bytes(3, values.dtype), np.uint8)
     >>> codec.encode(values, message, residual)
-    >>> values, message.size  # a scale of 4 bytes, and a byte for each
-    (array([ 0.1 , -0.5 ,  1.27], dtype=float32), 7)
+    >>> values, residual, message.size  # a scale of 4 bytes, and a byte for each
+    (array([  0., -50., 127.], dtype=float32), array([0.25, 0.  , 0.  ], dtype=float32), 7)
     """
 
     kind: int
@@ -70,6 +71,7 @@ class Codec:
             if (residual.dtype, residual.size) != (values.dtype, values.size):
                 what = f"a residual of {values.size} {values.dtype}"
                 raise LayoutError(expected(what, f"{residual.size} {residual.dtype}", "It holds back a part of each value."))
+            apart(values, residual, out)
         engine().encode(self.kind, self.fraction, values, residual, out)
 
     def decode(self, data: np.ndarray, values: np.ndarray) -> None:
@@ -85,11 +87,20 @@ class Codec:
         engine().decode(self.kind, self.fraction, data, values, True)
 
     def check_message(self, data: np.ndarray, values: np.ndarray, changed: bool) -> None:
-        """Refuse an array that is not uint8, or too short for these values."""
+        """Refuse an array that is not uint8, too short for these values, or where they are."""
         check(data, "the message", changed, dtypes=(np.uint8,))
+        apart(values, data)
         if data.size < self.bytes(values.size, values.dtype):
             what = f"a message of {self.bytes(values.size, values.dtype)} bytes for {values.size} {values.dtype}"
             raise LayoutError(expected(what, f"{data.size} bytes", "codec.bytes(n, dtype) says how many it takes."))
+
+
+def apart(*arrays: np.ndarray) -> None:
+    """Refuse arrays that overlap."""
+    for one, other in itertools.combinations(arrays, 2):
+        if np.may_share_memory(one, other):
+            what = "values, residual and message in memory of their own"
+            raise ValueError(expected(what, "arrays that overlap", "Pass a copy of one of them."))
 
 
 def itemsize_of(dtype: np.dtype) -> int:

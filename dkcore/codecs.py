@@ -112,9 +112,9 @@ class Pass:
         return self.formula(*vectors, **scalars)
 
 
-def traced(coding: Coding, name: str, formula: Callable, vectors: tuple[str, ...]) -> Pass:
+def traced(coding: Coding, formula: Callable, vectors: tuple[str, ...]) -> Pass:
     """The pass of a formula."""
-    trace = Trace(f"{coding.name}_{name}")
+    trace = Trace(f"{coding.name}_{formula.__name__}")
     symbols = [trace.add("vector", (vector,), coding.storage if vector == "stored" else "vector") for vector in vectors]
     results = formula(*symbols, **{scalar: trace.add("scalar", (scalar,), "scalar") for scalar in coding.scalars})
     outputs = {vector: result.index for vector, result in results.items()}
@@ -137,7 +137,8 @@ def passes_of(coding: Coding) -> list[Pass]:
         return {"values": values + decode(stored, values, **scalars)["values"]}
 
     back = ("stored", "values")
-    return [traced(coding, "encode", encode, ("numbers", *back, "residual")), traced(coding, "decode", decode, back), traced(coding, "add", add, back)]
+    vectors = {encode: ("numbers", *back, "residual"), decode: back, add: back}
+    return [traced(coding, formula, names) for formula, names in vectors.items()]
 
 
 CODINGS = (

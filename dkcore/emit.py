@@ -87,7 +87,7 @@ def pointer(vector: str) -> str:
 def c_kernel(rule: "Rule | Pass", dtype: str) -> str:
     """The kernel as a C function ``DK_NAME(rule_dtype)``; see dk_kernel in src_ext/dkcore.h for its arguments."""
     real = TYPES[dtype]
-    types = {"double": "double", "cast": real, "flag": "int", "T": real, "mask": "int", "same": real} | dict.fromkeys(STORAGES[1:], "int32_t")
+    types = dict.fromkeys(STORAGES, "int32_t") | {"double": "double", "cast": real, "flag": "int", "T": real, "mask": "int", "same": real}
     before, inside = lines_of(rule, C)
     constant = "    const {0} {1} = {2};"
     out = [f"static void DK_NAME({rule.name}_{dtype})(size_t n, void *const *vectors, const double *scalars) {{"]

@@ -3,13 +3,12 @@
 
 #include "internal.h"
 
-#define DECLARE(ISA)                                                                           \
-    extern const dk_builtin dk_builtins_##ISA[];                                               \
-    int dk_finite32_##ISA(size_t n, const void *vector);                                       \
-    int dk_finite64_##ISA(size_t n, const void *vector);                                       \
-    uint64_t dk_gather32_##ISA(size_t n, const void *values, const void *residual, void *sum); \
-    uint64_t dk_gather64_##ISA(size_t n, const void *values, const void *residual, void *sum);
-#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_finite32_##ISA, dk_finite64_##ISA, dk_gather32_##ISA, dk_gather64_##ISA}
+#define DECLARE(ISA)                                     \
+    extern const dk_builtin dk_builtins_##ISA[];         \
+    extern const dk_scan dk_scans_##ISA[];               \
+    int dk_finite32_##ISA(size_t n, const void *vector); \
+    int dk_finite64_##ISA(size_t n, const void *vector);
+#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_scans_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
 
 DECLARE(baseline)
 #ifdef DK_HAVE_avx2
@@ -22,8 +21,8 @@ DECLARE(avx512)
 typedef struct isa {
     const char *name;
     const dk_builtin *builtins;
+    const dk_scan *scans;
     dk_finite finite32, finite64;
-    dk_gather gather32, gather64;
 } isa;
 
 static const isa sets[] = {
@@ -40,7 +39,8 @@ enum { SETS = sizeof sets / sizeof sets[0] };
 static int runs(const char *name) {
 #if defined(__x86_64__)
     if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw");
     if (!strcmp(name, "avx2"))
         return __builtin_cpu_supports("avx2");
 #endif
@@ -62,7 +62,10 @@ const char *dk_isa_best(void) { return find(NULL)->name; }
 
 dk_finite dk_finite_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->finite32 : find(NULL)->finite64; }
 
-dk_gather dk_gather_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->gather32 : find(NULL)->gather64; }
+const dk_scan *dk_scan_find(uint32_t itemsize, const char *name) {
+    const isa *set = find(name);
+    return set ? &set->scans[itemsize == 8] : NULL;
+}
 
 dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *name) {
     const isa *set = find(name);

@@ -16,7 +16,5 @@
 extern const dk_builtin DK_NAME(dk_builtins)[];
 int DK_NAME(dk_finite32)(size_t n, const void *vector);
 int DK_NAME(dk_finite64)(size_t n, const void *vector);
-uint64_t DK_NAME(dk_gather32)(size_t n, const void *values, const void *residual, void *sum);
-uint64_t DK_NAME(dk_gather64)(size_t n, const void *values, const void *residual, void *sum);
 
 #endif

@@ -71,7 +71,8 @@ static inline float dk_of_fp16(int32_t stored) {
 #define DK_LOAD_same(stored) (stored)
 #define DK_STORE_bf16(x) dk_bf16_of(_Generic((x), double: dk_narrow, float: dk_same)(x))
 #define DK_STORE_fp16(x) dk_fp16_of(_Generic((x), double: dk_narrow, float: dk_same)(x))
-#define DK_STORE_int8(x) ((int32_t)(x))
+/* + 0 makes the zero positive: without traps gcc 12 reads (float)(int32_t)x as truncf(x), which would keep the sign of -0. */
+#define DK_STORE_int8(x) ((int32_t)((x) + 0))
 #define DK_LOAD_bf16(stored) dk_of_bf16(stored)
 #define DK_LOAD_fp16(stored) dk_of_fp16(stored)
 #define DK_LOAD_int8(stored) ((float)(stored))

@@ -8,6 +8,7 @@
 #include "internal.h"
 
 enum { DIGIT = 11 }; /* bits of one histogram */
+typedef uint32_t histogram[1 << DIGIT];
 
 /* Of two magnitudes whose leading bits (all but `shift`) are those of `prefix`, the one of the lower index is kept. */
 typedef struct threshold {
@@ -26,29 +27,32 @@ static inline uint64_t magnitude(const dk_block *block, uint64_t i, uint32_t ite
     return wide & 0x7fffffffffffffffu;
 }
 
-/* Counts the next bits of all that have the prefix, in two histograms by turns: neighbours are alike, and a counter that was
- * just written cannot be raised again at once. */
-static dk_status count(const dk_source *source, const threshold *at, uint32_t shift, uint32_t (*counts)[1 << DIGIT]) {
-    uint32_t itemsize = source->itemsize, mask = (1u << (at->shift - shift)) - 1;
+/* Counts the bits from `shift` on of all that have the prefix. In two histograms by turns: neighbours are alike, and a counter
+ * that was just written cannot be raised again at once. */
+static dk_status count(const dk_source *source, threshold at, uint32_t shift, histogram *counts) {
+    uint64_t low = at.prefix << at.shift, high = low + ((1ull << at.shift) - 1);
+    uint32_t itemsize = source->itemsize, mask = (1u << (at.shift - shift)) - 1;
     dk_block sum;
+    uint16_t picked[DK_CODEC_BLOCK + 1]; /* one that is not picked may be written after them */
     double largest;
+    int all = at.shift == 8 * itemsize - 1;
+    for (uint16_t j = 0; all && j < DK_CODEC_BLOCK; j++)
+        picked[j] = j;
     memset(counts, 0, 2 * sizeof *counts);
     for (uint64_t i = 0; i < source->n; i += DK_CODEC_BLOCK) {
-        uint64_t n = dk_block_length(source->n, i);
         DK_CHECK(dk_block_gather(source, i, &sum, &largest));
-        for (uint64_t j = 0; j < n; j++) {
-            uint64_t key = magnitude(&sum, j, itemsize);
-            if (key >> at->shift == at->prefix)
-                counts[j & 1][key >> shift & mask]++;
-        }
+        size_t n = dk_block_length(source->n, i), found = all ? n : source->scan->pick(n, &sum, low, high, picked);
+        for (size_t j = 0; j < found; j++)
+            counts[j & 1][magnitude(&sum, picked[j], itemsize) >> shift & mask]++;
     }
     return DK_OK;
 }
 
 /* One histogram further; 1 in *done when it settles who is kept. */
 static dk_status refine(const dk_source *source, threshold *at, int *done) {
-    uint32_t counts[2][1 << DIGIT], shift = at->shift > DIGIT ? at->shift - DIGIT : 0;
-    DK_CHECK(count(source, at, shift, counts));
+    histogram counts[2];
+    uint32_t shift = at->shift > DIGIT ? at->shift - DIGIT : 0;
+    DK_CHECK(count(source, *at, shift, counts));
     uint32_t bin = (1u << (at->shift - shift)) - 1;
     for (; at->wanted > counts[0][bin] + counts[1][bin]; bin--)
         at->wanted -= counts[0][bin] + counts[1][bin];
@@ -63,15 +67,17 @@ static uint64_t split(const dk_source *source, uint64_t begin, threshold *at, co
     uint64_t n = dk_block_length(source->n, begin), taken = 0;
     uint32_t itemsize = source->itemsize;
     char *values = source->values + begin * itemsize, *residual = source->residual ? source->residual + begin * itemsize : NULL;
+    uint16_t picked[DK_CODEC_BLOCK + 1];
+    size_t found = source->scan->pick(n, sum, at->prefix << at->shift, UINT64_MAX >> (64 - 8 * itemsize + 1), picked);
     memset(values, 0, n * itemsize);
     if (residual)
         memcpy(residual, sum, n * itemsize);
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t prefix = magnitude(sum, i, itemsize) >> at->shift;
-        if (prefix < at->prefix || (prefix == at->prefix && at->wanted == 0))
+    for (size_t j = 0; j < found; j++) {
+        uint32_t i = picked[j], index = (uint32_t)(begin + i);
+        int last = magnitude(sum, i, itemsize) >> at->shift == at->prefix;
+        if (last && at->wanted == 0)
             continue;
-        at->wanted -= prefix == at->prefix;
-        uint32_t index = (uint32_t)(begin + i);
+        at->wanted -= last;
         memcpy(indices + taken * sizeof index, &index, sizeof index);
         memcpy(kept + taken++ * itemsize, sum->bytes + i * itemsize, itemsize);
         memcpy(values + i * itemsize, sum->bytes + i * itemsize, itemsize);
