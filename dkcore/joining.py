@@ -1,6 +1,7 @@
 """How the ranks of a world come to share one center: compare models, create it once a node, attach, and look again."""
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from dkcore.center import SHARED_MEMORY
 from dkcore.errors import DkcoreError, LayoutError, expected
+from dkcore.guard import MARK
 from dkcore.meeting import meet
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ def join(kind: type["Center"], model, world: "World", *, rule, settings, timeout
     if world.leader:  # under a user's own mpirun nobody else would, before the next sweep
         world.at_abort(functools.partial(remove, center.name))
     world.node.Barrier()  # nobody lets go of the center before everybody holds it
-    if world.leader and world.rank > 0:
-        remove(center.name)  # no monitor looks for it on this node, and nothing will be left of it, however the job ends
+    if world.leader and world.size > 1 and (world.rank > 0 or MARK not in os.environ):
+        remove(center.name)  # no launcher looks for it here, and nothing will be left of it, however the job ends
     center.meeting = meet(center, world, rule, settings)
     return center
 

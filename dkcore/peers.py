@@ -15,7 +15,7 @@ __all__ = ["Peers"]
 ALIVE = 5  # the tag of a sign of life
 TEND = 0.05  # seconds between two looks at signs of life
 SPIN = 0.0005  # seconds of asking without sleeping: what a message within the rack takes
-NAPS = (0.00005, 0.001)  # seconds: the first sleep, and the longest
+NAPS = (0.00005, 0.0002)  # seconds: the first sleep, and the longest
 
 
 class Peers:
@@ -67,7 +67,7 @@ class Peers:
         spin_until, nap = time.monotonic() + SPIN, NAPS[0]
         while not self.test_all(requests):
             if time.monotonic() < spin_until:
-                time.sleep(0)  # gives the interpreter and the core away
+                pass
                 continue
             self.tend()
             time.sleep(nap)

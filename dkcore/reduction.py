@@ -18,7 +18,7 @@ from dkcore.peers import Peers
 __all__ = ["Chunk", "Reduction", "chunks_of"]
 
 PARTS, COUNTS, SUMS = 1, 2, 3  # tags
-AHEAD = 2  # chunks between two stages of the pipeline
+AHEAD = 6  # chunks between two stages of the pipeline
 CHUNK_BYTES = 1 << 20
 
 
@@ -52,7 +52,7 @@ class Flight:
     parts: list[np.ndarray] = field(default_factory=list)  # views of what others sent of my part
     requests: list = field(default_factory=list)
     sends: list = field(default_factory=list)
-    encoded: list = field(default_factory=list)
+    lent: list[np.ndarray] = field(default_factory=list)  # what `Reduction.room` gave for it
 
 
 class Reduction:
@@ -67,6 +67,7 @@ class Reduction:
         self.held: dict[Chunk, np.ndarray] = {}  # what encoding my sums left over
         self.bytes_sent = self.bytes_plain = 0
         self.free: list[Flight] = []
+        self.spare: dict[tuple, list[np.ndarray]] = {}
         self.flying: list[Flight] = []
         self.taken = 0  # chunks of the round under way
 
@@ -95,16 +96,14 @@ class Reduction:
         flight, peers = self.flight_for(chunk), self.peers
         given, mine = flight.given[: chunk.length], self.bounds(chunk, peers.rank)
         give(chunk, given, flight.counts)
-        flight.encoded = []
         for node in range(peers.size):
             part = given[self.bounds(chunk, node)]
-            data = part if codec is None else self.encode(codec, part, None)
+            data = part if codec is None else self.encode(codec, part, None, flight)
             if node != peers.rank:
                 flight.sends.append(self.send(data, part.nbytes, node, PARTS))
                 flight.sends.append(self.send(flight.counts, 0, node, COUNTS))
-            flight.encoded.append(data)
         width = mine.stop - mine.start
-        flight.parts = [self.room(codec, width) for _ in peers.others]
+        flight.parts = [self.room(codec, width, flight) for _ in peers.others]
         for index, node in enumerate(peers.others):
             flight.requests.append(peers.comm.Irecv(flight.parts[index], node, PARTS))
             flight.requests.append(peers.comm.Irecv(flight.others[index], node, COUNTS))
@@ -125,12 +124,11 @@ class Reduction:
             np.add(total, self.held.pop(chunk), out=total)
         data = total
         if codec is not None:
-            data = self.encode(codec, total, self.held.setdefault(chunk, np.zeros(total.size, self.dtype)))
-        flight.encoded = [data]
+            data = self.encode(codec, total, self.held_of(chunk, total.size), flight)
         for node in peers.others:
             flight.sends.append(self.send(data, total.nbytes, node, SUMS))
         bounds = [self.bounds(chunk, node) for node in peers.others]
-        flight.parts = [flight.total[b] if codec is None else self.room(codec, b.stop - b.start) for b in bounds]
+        flight.parts = [flight.total[b] if codec is None else self.room(codec, b.stop - b.start, flight) for b in bounds]
         for part, node in zip(flight.parts, peers.others, strict=True):
             flight.requests.append(peers.comm.Irecv(part, node, SUMS))
 
@@ -145,6 +143,9 @@ class Reduction:
         take(chunk, flight.given[: chunk.length], flight.total[: chunk.length], flight.counts, counts)
         self.taken += 1
         self.finish(flight.sends)
+        for lent in flight.lent:
+            self.spare[lent.size, lent.dtype].append(lent)
+        flight.lent.clear()
 
     def finish(self, requests: list) -> None:
         self.peers.wait(requests)
@@ -155,14 +156,22 @@ class Reduction:
         self.bytes_plain += plain or data.nbytes
         return self.peers.comm.Isend(data, node, tag)
 
-    def encode(self, codec, values: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
-        out = self.room(codec, values.size)
+    def encode(self, codec, values: np.ndarray, residual: np.ndarray | None, flight: Flight) -> np.ndarray:
+        out = self.room(codec, values.size, flight)
         codec.encode(values, out, residual)
         return out
 
-    def room(self, codec, elements: int) -> np.ndarray:
-        """Memory for that many elements as they cross the wire."""
-        return np.empty(elements, self.dtype) if codec is None else np.empty(codec.bytes(elements, self.dtype), np.uint8)
+    def held_of(self, chunk: Chunk, size: int) -> np.ndarray:
+        if chunk not in self.held:
+            self.held[chunk] = np.zeros(size, self.dtype)
+        return self.held[chunk]
+
+    def room(self, codec, elements: int, flight: Flight) -> np.ndarray:
+        """Memory for that many elements as they cross the wire, until the flight arrives. Used anew: fresh pages are slow."""
+        size, dtype = (elements, self.dtype) if codec is None else (codec.bytes(elements, self.dtype), np.dtype(np.uint8))
+        spare = self.spare.setdefault((size, dtype), [])
+        flight.lent.append(spare.pop() if spare else np.empty(size, dtype))
+        return flight.lent[-1]
 
     def flight_for(self, chunk: Chunk) -> Flight:
         """Buffers for a chunk: those of one that has arrived, if there are."""
