@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import dkcore
-from dkcore.errors import DkcoreError
+from dkcore.errors import DkcoreError, expected
 from dkcore.rules import REGISTRY
 
 __all__ = ["main"]
@@ -33,6 +33,27 @@ class Group(click.Group):
             raise failure from error
 
 
+def with_hosts(command):
+    """The options that say where ranks run."""
+    options = (
+        click.option("--hosts", metavar="A:2,B:2", help="Hosts with their slots, reached by ssh. [default: this machine]"),
+        click.option("--hostfile", type=click.Path(exists=True, dir_okay=False), help="The same in lines: `a:2` or `a slots=2`."),
+        click.option("--mpi", default="auto", show_default=True, help="auto, mpich, openmpi, site, or a path to mpiexec."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_hosts(hosts: str | None, hostfile: str | None) -> list | None:
+    """Of --hosts and --hostfile."""
+    from dkcore.hosts import parse_hosts, read_hostfile
+
+    if hosts and hostfile:
+        raise ValueError(expected("--hosts or --hostfile", "both", "Pass one."))
+    return parse_hosts(hosts) if hosts else read_hostfile(hostfile) if hostfile else None
+
+
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(dkcore.__version__, prog_name="dkcore")
 def main() -> None:
@@ -43,7 +64,7 @@ def main() -> None:
 @click.option("--model", required=True, help="FILE.py:FUNCTION that returns a Keras model, or FILE.keras.")
 @click.option("--data", required=True, help="mnist, or FILE.npz with x_train, y_train and, to evaluate, x_test, y_test.")
 @click.option("--trainer", default="ADAG", show_default=True, help="ADAG, AEASGD, DOWNPOUR, DynSGD, EAMSGD, ..., or a rule.")
-@click.option("--workers", type=int, help="Ranks to start. [default: 2, SingleTrainer 1]")
+@click.option("--workers", type=int, help="Ranks to start. [default: the slots of all hosts; without hosts 2, SingleTrainer 1]")
 @click.option("--window", type=int, help="Optimizer steps between exchanges; the trainer's own by default.")
 @click.option("--epochs", default=1, show_default=True, help="Passes over the data, shared by all workers.")
 @click.option("--batch-size", default=32, show_default=True, help="Samples in a step of one worker.")
@@ -62,23 +83,44 @@ def main() -> None:
 @click.option("--merge-compression", default="none", show_default=True, help="none, bf16, fp16, int8 or topk:FRACTION.")
 @click.option("--merge-timeout", default=60.0, show_default=True, help="Seconds that another node may be silent.")
 @click.option("--on-node-loss", type=click.Choice(["stop", "shrink"]), default="stop", show_default=True, help="shrink: Open MPI, ULFM.")
-@click.option("--mpi", default="auto", show_default=True, help="auto, mpich, openmpi, site, or a path to mpiexec.")
+@with_hosts
 @click.option("--module", "modules", multiple=True, help="Module or file that registers custom layers.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("dkcore-out"), show_default=True, help="Where results go.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no table.")
-def train(out: Path, quiet: bool, mpi: str, **options) -> None:
-    """Train a Keras model with several workers; model, history, report and plot go to --out."""
-    from dkcore import outcome
-    from dkcore.front import job_of
+def train(out: Path, quiet: bool, mpi: str, hosts: str | None, hostfile: str | None, workers: int | None, **options) -> None:
+    """Train a Keras model with several workers; model, history, report and plot go to --out.
 
-    outcome.prepare(out)
-    with tempfile.TemporaryDirectory(prefix="dkcore-job-") as directory:
-        job = job_of(directory, **options)
-        job.launch(mpi=mpi, show=not quiet, temporary=True)
-        summary = outcome.deliver(job, out)
-    if not quiet:
+    Under mpirun or srun each rank calls this, and they train together.
+    """
+    from dkcore.front import job_of
+    from dkcore.mpi import is_rank
+
+    if is_rank(os.environ):
+        from dkcore.inside import train_inside
+
+        summary = train_inside(out, lambda directory, size: job_of(directory, workers=size, **options), workers, hosts or hostfile)
+    else:
+        summary = train_outside(out, not quiet, mpi, chosen_hosts(hosts, hostfile), workers, options)
+    if summary and not quiet:
         Console().print(summary_table(summary))
         click.echo(f"{out}/model.keras  history.parquet  report.json  report.png")
+
+
+def train_outside(out: Path, show: bool, mpi: str, hosts: list | None, workers: int | None, options: dict) -> dict:
+    """Start the ranks of a training, wait for them, and deliver what they leave; the report."""
+    from dkcore import outcome
+    from dkcore.front import job_of
+    from dkcore.hosts import count_ranks, place, shared_folder
+    from dkcore.job import JOB
+
+    outcome.prepare(out)
+    workers = count_ranks(hosts, workers, None)
+    if hosts and workers > 0:
+        place(hosts, workers)  # refuses too many before the data are read
+    with tempfile.TemporaryDirectory(prefix=JOB, dir=shared_folder(hosts, out)) as directory:
+        job = job_of(directory, workers=workers, **options)
+        job.launch(mpi=mpi, hosts=hosts, show=show, temporary=True)
+        return outcome.deliver(job, out)
 
 
 def summary_table(summary: dict) -> Table:
@@ -104,16 +146,28 @@ def summary_table(summary: dict) -> Table:
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-n", "--workers", default=2, show_default=True, help="Ranks to start.")
-@click.option("--mpi", default="auto", show_default=True, help="auto, mpich, openmpi, site, or a path to mpiexec.")
+@click.option("-n", "--workers", type=int, help="Ranks to start. [default: the slots of all hosts; without hosts 2]")
+@with_hosts
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(workers: int, mpi: str, script: str, arguments: tuple[str, ...]) -> None:
-    """Run a Python script on several ranks, each with its fair share of cores, supervised."""
-    from dkcore.launch import launch
+def run(workers: int | None, mpi: str, hosts: str | None, hostfile: str | None, script: str, arguments: tuple[str, ...]) -> None:
+    """Run a Python script on several ranks, each with its fair share of cores, supervised.
 
-    with tempfile.TemporaryDirectory(prefix="dkcore-run-") as directory:
-        launch([script, *arguments], workers, mpi=mpi, directory=directory, output="inherit", temporary=True)
+    Under mpirun or srun each rank calls this, and the script runs in those. With hosts, they must share the current folder.
+    """
+    from dkcore.hosts import count_ranks, shared_folder
+    from dkcore.launch import launch
+    from dkcore.mpi import is_rank
+
+    if is_rank(os.environ):
+        from dkcore.inside import run_inside
+
+        return run_inside(script, arguments, workers, hosts or hostfile)
+    chosen = chosen_hosts(hosts, hostfile)
+    ranks, where = count_ranks(chosen, workers, 2), shared_folder(chosen, Path.cwd())
+    with tempfile.TemporaryDirectory(prefix=".dkcore-run-", dir=where) as directory:
+        settings = {"mpi": mpi, "hosts": chosen, "output": "inherit", "temporary": True}
+        launch([script, *arguments], ranks, directory=directory, **settings)
 
 
 @main.command()

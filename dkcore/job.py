@@ -29,7 +29,9 @@ from dkcore.synchronous import METHODS, Synchronous, check_staleness
 if TYPE_CHECKING:
     from dkcore.nodes import World
 
-__all__ = ["Job"]
+__all__ = ["JOB", "Job"]
+
+JOB = ".dkcore-job-"  # how a directory is called that a job has for itself, where all its hosts see it
 
 
 @dataclass
@@ -132,10 +134,12 @@ class Job:
 
         train(self, world)
 
-    def launch(self, *, mpi: str = "auto", show: bool = False, temporary: bool = False, on_tick: Callable[[], None] | None = None) -> None:
-        """Start the ranks on this machine and wait for them; RankError when one fails.
+    def launch(self, *, mpi: str = "auto", hosts: "str | list | None" = None, show: bool = False, temporary: bool = False,
+               on_tick: Callable[[], None] | None = None) -> None:
+        """Start the ranks, on this machine or on ``hosts``, and wait for them; RankError when one fails.
 
-        show: a progress bar. temporary: the directory goes with this process, should it be killed.
+        hosts: as for `dkcore.launch`; they must see the directory. show: a progress bar. temporary: the directory goes with
+        this process, should it be killed.
         """
         from dkcore.launch import launch
         from dkcore.progress import Progress
@@ -147,4 +151,5 @@ class Job:
                 if on_tick:
                     on_tick()
 
-            launch([str(self.directory)], self.workers, mpi=mpi, directory=self.directory, on_tick=tick, temporary=temporary)
+            settings = {"mpi": mpi, "hosts": hosts, "temporary": temporary}
+            launch([str(self.directory)], self.workers, directory=self.directory, on_tick=tick, **settings)

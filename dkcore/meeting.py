@@ -122,8 +122,8 @@ def refuse_differences(world: "World", rule, settings: Merging) -> None:
     for rank, theirs in enumerate(everyone := world.comm.allgather(mine)):
         for name, first in everyone[0].items():
             if theirs.get(name) != first:
-                one, other = (value["name"] if name == "rule" and value and "name" in value else value for value in (first, theirs.get(name)))
-                what, received = f"the same {name} on every rank", f"{one} on rank 0 and {other} on rank {rank}"
+                named = [value.get("name") if isinstance(value, dict) else value for value in (first, theirs.get(name))]
+                what, received = f"the same {name} on every rank", f"{named[0]} on rank 0 and {named[1]} on rank {rank}"
                 raise DkcoreError(expected(what, received, "Install and call it alike on all nodes."))
 
 

@@ -39,7 +39,8 @@ NOBODY = 2**64 - 1  # exchanges of the slowest worker where there is none
 NAP = 0.004  # seconds between two looks for notices
 GRACE = 5.0  # seconds for the main thread to raise what broke the center
 OUTSIDE = -1
-FORM = np.dtype([("round", "u8"), ("state", "i8"), ("fresh", "u8"), ("live", "u8"), ("slowest", "u8"), ("handed", "u8"), ("adds", "i8"), ("rule", "S128")])
+NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "adds")
+FORM = np.dtype([(name, "i8" if name in ("state", "adds") else "u8") for name in NUMBERS] + [("rule", "S128")])
 
 
 class Merge:
@@ -241,7 +242,8 @@ class Merge:
             states = self.synchronous.states
             roles = [0 if name == "c" else OUTSIDE if name == "t" else 3 + states.index(name) for name in outer.vectors]
             handed, taken = FORMULAS["round_handed"], FORMULAS["round_taken"]
-            return {"outer": self.native(outer, roles), "handed": self.native(handed, [3, OUTSIDE]), "taken": self.native(taken, [3, OUTSIDE])}
+            inside = [3, OUTSIDE]  # m is the first state
+            return {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
         passes = {}
         for vector in range(1 + self.center.states):
             role = 0 if vector == 0 else 2 + vector

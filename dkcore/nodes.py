@@ -21,6 +21,7 @@ __all__ = ["World", "init"]
 SHARED_MEMORY = "/dev/shm"
 PREFIX = "dkcore-ranks-"
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # how mpiexec tells its ranks how many they are
+SLURM_SIZE = "SLURM_STEP_NUM_TASKS"
 LINGER = 3.0  # seconds that a rank that ended goes on watching: MPI_Finalize waits for the others, and sees nothing
 MAPPED_AT_INIT = ("mpich_shm_",)  # MPI's segments that no rank opens later; MPICH leaves them behind when a rank dies
 PR_SET_PDEATHSIG = 1
@@ -47,6 +48,7 @@ class World:
     node: object = field(repr=False)
     closers: list[Callable] = field(repr=False)
     names: list[str] = field(default_factory=lambda: [socket.gethostname()])
+    tellers: list[Callable[[int, float], None]] = field(default_factory=list, repr=False)
 
     @property
     def nodes(self) -> int:
@@ -65,6 +67,13 @@ class World:
     def at_abort(self, function: Callable[[], None]) -> None:
         """Have ``function()`` called should the job be torn down; for what would outlive it."""
         at_abort(function)
+
+    def at_death(self, function: Callable[[int, float], None]) -> None:
+        """Have ``function(rank, time)`` called when another rank of this node died; time: when it was last seen alive.
+
+        It is called in a thread of its own, possibly on every rank of the node, shortly before the job is torn down.
+        """
+        self.tellers.append(function)
 
     def abort(self, code: int = 1, reason: str = "") -> None:
         """End the whole job at once: no rank returns from this, mpiexec exits with ``code``."""
@@ -126,7 +135,8 @@ def join(comm) -> World:
         unlink_segments(MAPPED_AT_INIT)
     watch.start()
     closers = [watch.end, lambda linger: undo()]
-    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names_of(comm, node))
+    names = names_of(comm, node)
+    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names, watch.tellers)
 
 
 def names_of(comm, node) -> list[str]:
@@ -179,7 +189,10 @@ def load_mpi():
 def check_size(size: int) -> None:
     """MissingError when every rank became a world of its own, which is what a foreign libmpi makes of mpiexec's ranks."""
     told = {int(os.environ[name]) for name in SIZES if name in os.environ}
+    advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
+    if not told and "SLURM_PROCID" in os.environ:
+        told = {int(os.environ.get(SLURM_SIZE, "1"))}
+        advice = f"Pass srun --mpi=pmi2 or --mpi=pmix, whichever that library knows; for worlds of one, unset {SLURM_SIZE}."
     if told and size not in told:
         library = load_mpi().Get_library_version().split("\n")[0]
-        advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
         raise MissingError(expected(f"a job of {max(told)} ranks, as mpiexec says", f"{size} in {library}", advice))

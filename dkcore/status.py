@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dkcore.abort import exit_code, mpi_segments, own_frames
+from dkcore.guard import machine
 
-__all__ = ["FOLDER", "LOGS", "Status", "birth", "machine", "read_statuses"]
+__all__ = ["FOLDER", "LOGS", "Status", "birth", "machine", "mark_lost", "read_lines", "read_statuses"]
 
 FOLDER, LOGS = "status", "logs"  # in a job's directory
 
@@ -19,7 +20,8 @@ FOLDER, LOGS = "status", "logs"  # in a job's directory
 class Status:
     """The state of one rank.
 
-    state: "running", "done" or "failed". code: its exit code, once it has ended. error: one line; trace: its traceback.
+    state: "running", "done" or "failed"; "lost" is what its neighbours say when it died without a word. code: its exit code,
+    once it has ended. error: one line; trace: its traceback.
     birth: when the process began, in clock ticks since the machine started; with pid and machine it names one process.
     shared: what MPI has put into /dev/shm for it. time: of the last change, seconds since the epoch.
     """
@@ -42,7 +44,7 @@ class Status:
 
     def write(self, directory: str | os.PathLike) -> None:
         """Into the job's directory, so that a reader sees the old state or the new one."""
-        self.time = time.time()
+        self.time = time.time() if self.state != "lost" else self.time
         folder = Path(directory, FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".rank-{self.rank}.{self.pid}"
@@ -66,6 +68,20 @@ def read_statuses(directory: str | os.PathLike) -> dict[int, Status]:
     return {status.rank: status for status in sorted(statuses, key=lambda status: status.rank)}
 
 
+def mark_lost(directory: str | os.PathLike, rank: int, since: float) -> None:
+    """Say for a rank that died without a word that it did. since: when it was last seen alive, seconds since the epoch."""
+    status = read_statuses(directory).get(rank)
+    if status is not None and status.state == "running":
+        status.state, status.time = "lost", since
+        status.write(directory)
+
+
+def read_lines(directory: str | os.PathLike) -> dict[str, int]:
+    """The exit codes of the lines to other hosts that have ended, by the host's name; see `dkcore.agent`."""
+    told = [json.loads(file.read_text()) for file in Path(directory, FOLDER).glob("host-*")]
+    return {line["host"]: line["code"] for line in sorted(told, key=lambda line: line["code"])}  # signals, and ssh's own 255, tell most
+
+
 def birth(pid: int) -> int:
     """When a process began, in clock ticks since the machine started; 0 when there is none."""
     try:
@@ -73,8 +89,3 @@ def birth(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(text.rpartition(")")[2].split()[19])
-
-
-def machine() -> str:
-    """Where a pid means the same process: this boot of this machine, in this namespace of pids."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dkcore.errors import ModelError, expected
-from dkcore.job import Job
+from dkcore.hosts import count_ranks, parse_hosts, place, shared_folder
+from dkcore.job import JOB, Job
 from dkcore.rule import Rule
 from dkcore.synchronous import Synchronous
 
@@ -36,6 +37,8 @@ class Trainer:
         custom_modules: names or files of the modules that register the model's custom layers.
         rule, scalars: a rule of `dkcore.rules` or your own, and its hyper-parameters.
         mpi: ``auto``, ``mpich``, ``openmpi`` or ``site``, see `dkcore.launch`.
+        hosts: such as ``"a:2,b:2"``, see `dkcore.launch`; then num_workers is the sum of the slots by default.
+        directory: an existing folder that all hosts see, for the job's files while it runs; the current one by default.
         features_col, label_col: names of the columns, for DataFrames.
         check_finite: stop when a worker's weights are NaN or infinite.
         max_staleness: exchanges that a worker may be ahead of the slowest; None: any.
@@ -54,14 +57,16 @@ class Trainer:
     def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple | dict = ("accuracy",), *,
                  num_workers: int | None = None, batch_size: int = 32, communication_window: int | None = None, num_epoch: int = 1,
                  loss_weights: Any = None, features_col: str = "features", label_col: str = "label", custom_modules: list[str] = (),
-                 rule: str | Rule | Synchronous | None = None, mpi: str = "auto", seed: int = 0, check_finite: bool = True,
-                 max_staleness: int | None = None, merge_every: str | int = "auto", merge_compression: str = "none",
-                 merge_timeout: float = 60.0, on_node_loss: str = "stop", **scalars: float):
+                 rule: str | Rule | Synchronous | None = None, mpi: str = "auto", hosts: str | list | None = None,
+                 directory: str | Path | None = None, seed: int = 0, check_finite: bool = True, max_staleness: int | None = None,
+                 merge_every: str | int = "auto", merge_compression: str = "none", merge_timeout: float = 60.0,
+                 on_node_loss: str = "stop", **scalars: float):
         import keras
 
         if not isinstance(keras_model, keras.Model):
             raise ModelError(expected("a Keras model", type(keras_model).__name__, "Pass keras.Sequential([...]) or the like."))
         self.model, self.mpi, self.columns = keras_model, mpi, (features_col, label_col)
+        self.hosts, self.directory = None if hosts is None else parse_hosts(hosts), directory
         rule = self.rule if rule is None else rule
         worker_optimizer = self.optimizer if isinstance(worker_optimizer, str) and worker_optimizer == "default" else worker_optimizer
         if worker_optimizer is not None:
@@ -71,7 +76,7 @@ class Trainer:
             rule=rule.to_dict() if isinstance(rule, Rule | Synchronous) else rule,
             scalars={**self.scalars, **scalars},
             window=self.window if communication_window is None else communication_window,
-            workers=self.workers if num_workers is None else num_workers,
+            workers=count_ranks(self.hosts, num_workers, self.workers),
             epochs=num_epoch,
             batch_size=batch_size,
             seed=seed,
@@ -88,6 +93,8 @@ class Trainer:
             merge_timeout=merge_timeout,
             on_node_loss=on_node_loss,
         )
+        if self.hosts:
+            place(self.hosts, self.job.workers)  # refuses too many
         self.report: dict | None = None
         self.history = None
 
@@ -108,11 +115,12 @@ class Trainer:
         arrays = pair("data", data, "train")
         if validation_data is not None:
             arrays |= pair("validation_data", validation_data, "test")
-        with tempfile.TemporaryDirectory(prefix="dkcore-job-") as directory:
+        where = shared_folder(self.hosts, self.directory or Path.cwd())
+        with tempfile.TemporaryDirectory(prefix=JOB, dir=where) as directory:
             self.job.shuffle, self.job.paths = shuffle, search_paths()
             self.job.save(directory, arrays)
             self.model.save(Path(directory) / "model.keras")
-            self.job.launch(mpi=self.mpi, show=show, temporary=True)
+            self.job.launch(mpi=self.mpi, hosts=self.hosts, show=show, temporary=True)
             self.report, self.history = outcome.collect(self.job)
             return outcome.trained_model(self.job)
 
@@ -222,7 +230,8 @@ class EASGD(Trainer):
     rule, window = "easgd", 10
 
     def __init__(self, *arguments, alpha: float | None = None, beta: float = 0.9, num_workers: int | None = None, **options):
-        workers = self.workers if num_workers is None else num_workers
+        hosts = options.get("hosts")
+        workers = count_ranks(hosts and parse_hosts(hosts), num_workers, self.workers)
         alpha = self.scalars_for(workers, beta)["alpha"] if alpha is None else alpha
         super().__init__(*arguments, num_workers=workers, alpha=alpha, **options)
 

@@ -23,6 +23,7 @@ __all__ = ["Terminated", "Watch"]
 DONE = b"D"
 INTERVAL = 0.5  # seconds between two looks
 ENDING_INTERVAL = 0.02  # the same, once this rank has ended
+REFLECTION = 0.2  # seconds after which a rank that saw a death, and lives, is not itself being ended with the whole job
 GRACE = 1.0  # seconds for what the dead rank printed to arrive before we speak, or for the main thread to hear a signal
 FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 
@@ -47,7 +48,8 @@ class Watch:
         self.ending, self.heard = threading.Event(), threading.Event()
         self.bell, self.ringer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.handlers: dict[int, object] = {}
-        self.linger = 0.0
+        self.linger, self.looked = 0.0, time.time()
+        self.tellers: list[Callable[[int, float], None]] = []  # called with each dead rank, and when it was last seen alive
         self.thread = threading.Thread(target=self.run, name="dkcore-watch", daemon=True)
 
     def start(self) -> None:
@@ -84,8 +86,9 @@ class Watch:
             self.look()
 
     def look(self) -> None:
+        before, self.looked = self.looked, time.time()
         if dead := self.dead():
-            self.mourn(dead)
+            self.mourn(dead, before)
 
     def set_lock(self, command: int, place: int) -> int:
         """Take (F_OFD_SETLK) or test (F_OFD_GETLK) the lock on one byte; the type of the lock that is in the way."""
@@ -105,8 +108,12 @@ class Watch:
         # The lock is looked at before the byte: a rank writes its byte first, and lets go then.
         return [place for place in range(len(self.ranks)) if not self.lives(place) and not self.done(place)]
 
-    def mourn(self, dead: list[int]) -> None:
-        """End the job. One survivor speaks; the next ones only if it could not."""
+    def mourn(self, dead: list[int], alive: float) -> None:
+        """End the job. One survivor speaks; the next ones only if it could not. alive: when the dead were last seen so."""
+        time.sleep(REFLECTION)
+        for tell in self.tellers:
+            for place in dead:
+                tell(self.ranks[place], alive)
         survivors = [place for place in range(len(self.ranks)) if self.lives(place)]
         time.sleep(GRACE * (1 + survivors.index(self.place)))
         names = " and ".join(f"rank {self.ranks[place]} (pid {self.pids[place]})" for place in dead)

@@ -75,12 +75,11 @@ class Node:
         """The command that runs a command in this node, from here."""
         return ["nsenter", f"--target={self.pid}", *(f"--{kind}" for kind in namespaces), f"--wdns={os.getcwd()}", "--", *command]
 
-    def run(self, *command: str, **options) -> subprocess.CompletedProcess:
+    def run(self, *command: str, namespaces: tuple[str, ...] = ("net",)) -> None:
         """Run a command in this node's network; fails with what it printed."""
         # Not in its namespace of processes: by their pids cables are led from one node to another.
-        done = subprocess.run(self.command(*command, namespaces=("net",)), capture_output=True, text=True, **options)
+        done = subprocess.run(self.command(*command, namespaces=namespaces), capture_output=True, text=True)
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
-        return done
 
     def processes(self) -> dict[int, str]:
         """Pid, as seen from here, and command line of all that runs in this node beside its first process."""
@@ -99,11 +98,9 @@ class Node:
 
     def close(self) -> None:
         """End the first process, and wait until all that ran here is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.first, signal.SIGKILL)
+        self.process.kill()  # the first process dies with it
         select.select([self.first], [], [], STARTING)  # the kernel ends it after all others
         os.close(self.first)
-        self.process.kill()
         self.process.wait()
 
 
@@ -187,11 +184,13 @@ class Network:
         return subprocess.CompletedProcess(mpiexec, process.returncode, out, err)
 
     def clear(self) -> None:
-        """Kill what runs on the nodes."""
+        """Kill what runs on the nodes, and empty their shared memory: of a test that failed the next one shall see nothing."""
         for node in self.nodes:
-            for pid in node.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            while processes := node.processes():
+                for pid in processes:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            node.run("sh", "-c", "rm -rf /dev/shm/*", namespaces=("mount",))
 
     def processes(self) -> dict[str, list[str]]:
         """What runs on each node, where anything does."""

