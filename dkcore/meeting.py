@@ -1,5 +1,6 @@
 """Where all ranks of a job meet at a center: the end of a training, and the rounds of synchronous methods."""
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from dkcore.errors import DkcoreError, MissingError, StripeTimeoutError, expecte
 from dkcore.merge import FINISH, ROUND, Merge
 from dkcore.merging import Merging
 from dkcore.rule import Rule
+from dkcore.survival import refuse_intolerant
 from dkcore.synchronous import Synchronous
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Meeting:
                 self.merge.finish()
             if self.synchronous:
                 self.segment.set_members(ROUND, self.node_size)
-            self.segment.open_gate(FINISH, self.node_size - 1)
+            self.segment.open_gate(FINISH, self.came)
         else:
             ticket = self.segment.arrive(FINISH)
             while not self.segment.wait(FINISH, ticket, SLICE):
@@ -73,9 +75,17 @@ class Meeting:
             members, arrived = self.segment.await_members(FINISH, SLICE)
             self.segment.check()
             if arrived >= members:
+                self.came = arrived
                 break
         if self.synchronous:  # who never trained holds nobody up
             self.segment.set_members(ROUND, 0)
+
+    def mourn(self, rank: int) -> None:
+        """A rank of this node, not its leader, died: nobody waits for it any longer."""
+        if self.leader:
+            self.segment.change_members(FINISH, -1)
+            if self.synchronous:
+                self.segment.change_members(ROUND, -1)
 
     def close(self) -> None:
         """This rank is through; the leader waits for the others of its node, and for the other leaders."""
@@ -96,6 +106,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
     synchronous = rule if isinstance(rule, Synchronous) else None
     needed = world.nodes > 1 or synchronous is not None
     refuse_differences(world, rule, settings)
+    if settings.on_node_loss == "shrink" and world.size > 1:
+        refuse_intolerant(os.environ)
     if needed:
         refuse_weak_threads(world)
     merge = None
@@ -108,6 +120,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
         merge = Merge(center, leaders, world.names, settings, rule, world.abort)
         merge.start()
     meeting = Meeting(center, world, merge, synchronous)
+    if settings.on_node_loss == "shrink":
+        world.tolerate(meeting.mourn)
     world.at_close(center.close)
     return meeting
 

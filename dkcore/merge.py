@@ -14,6 +14,7 @@ Design:
 (e) A synchronous method takes the same road with other formulas; its rounds begin when all workers of a node have arrived.
 """
 
+import sys
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dkcore import survival
 from dkcore.errors import MergeError, expected
 from dkcore.formulas import FORMULAS
 from dkcore.kernels import compile_kernel
@@ -67,12 +69,15 @@ class Merge:
         self.passes = self.prepare()
         self.state, self.told = TRAINING, TRAINING
         self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
-        self.number, self.handed, self.adds = 0, 0, True
+        self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
+        self.round_chunks, self.resume = self.chunks, 0
+        self.lost: list[str] = []
+        self.grave: list = []
         self.next_start = time.perf_counter() + (settings.seconds or 0.0)
         self.failure: BaseException | None = None
         self.changed, self.settled = threading.Event(), threading.Event()
-        self.mine, self.notices = np.zeros(1, FORM), np.zeros(self.peers.size, FORM)
-        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+        self.mine = np.zeros(1, FORM)
+        self.open_inbox()
         self.thread = threading.Thread(target=self.run, name="dkcore-merge", daemon=True)
 
     # ------------------------------------------------------------------ for the main thread
@@ -107,17 +112,62 @@ class Merge:
     def sums(self) -> dict:
         """What it came to, for the report."""
         reduction = self.reduction
-        return {"merges": self.rounds, "seconds": self.seconds, "bytes_sent": reduction.bytes_sent, "bytes_plain": reduction.bytes_plain}
+        sent = {"bytes_sent": reduction.bytes_sent, "bytes_plain": reduction.bytes_plain}
+        return {"merges": self.rounds, "seconds": self.seconds, **sent, "lost": self.lost}
 
     # ------------------------------------------------------------------ rounds
 
     def run(self) -> None:
         try:
-            while self.take_part():
+            while self.take_part_or_shrink():
                 pass
             self.peers.close(list(self.incoming.values()))
         except BaseException as error:  # told to all workers of the node: each raises it from its next exchange
             self.fail(error)
+
+    def take_part_or_shrink(self) -> bool:
+        """As `take_part`, though nodes be lost on the way, if the settings say so."""
+        error: BaseException | None = None
+        while True:
+            try:
+                if error is None:
+                    return self.take_part()
+                lost = survival.shrink(self)
+            except Exception as failure:
+                if not survival.is_loss(failure):
+                    raise
+                if self.settings.on_node_loss == "stop":
+                    raise MergeError(expected("all nodes to live on", "one is gone", "See its own messages.")) from failure
+                error = failure
+                continue
+            self.lost += lost
+            print(f"dkcore: lost {' and '.join(lost)}. Training goes on with {', '.join(self.peers.names)}.", file=sys.stderr)
+            return True
+
+    def begin_anew(self, peers: Peers, reports: list, resume: int) -> None:
+        """Go on with other peers, after those of the round under way were lost. resume: how many of its chunks all have."""
+        self.grave.append((self.peers, self.notices, self.incoming))  # MPI may still write there
+        self.peers = self.reduction.peers = peers
+        if self.synchronous and self.within and not resume and any(report.number > self.number for report in reports):
+            self.center.segment.open_gate(ROUND, self.handed)  # the others are through with this round
+        self.within, self.resume = False, resume if self.synchronous else 0
+        self.number = max(report.number for report in reports) + 1
+        if self.phase < max(report.phase for report in reports):
+            self.settle()
+        self.told = TRAINING
+        self.open_inbox()
+
+    def open_inbox(self) -> None:
+        self.notices = np.zeros(self.peers.size, FORM)
+        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+
+    def settle(self) -> None:
+        """The phase is over: all centers are equal."""
+        self.phase += 1
+        self.told = TRAINING
+        if self.state == DONE:
+            self.state = TRAINING
+        self.settled.set()
 
     def take_part(self) -> bool:
         """One round, when it is time for it; False when all have closed."""
@@ -131,12 +181,10 @@ class Merge:
         last = bool((notices["state"] >= DONE).all())
         start, cpu = time.perf_counter(), time.thread_time()
         self.meet(notices, last)
-        if last:
-            self.told = TRAINING
-            if self.state == DONE:
-                self.state = TRAINING
-            self.settled.set()
         self.number += 1
+        self.resume = 0
+        if last:
+            self.settle()
         self.seconds += time.perf_counter() - start
         used = time.thread_time() - cpu
         self.cpu_seconds += used
@@ -150,12 +198,17 @@ class Merge:
             if handed:
                 self.rounds += 1
                 self.scalars["workers"] = handed
-                self.reduction.round(self.chunks, self.give_handed, self.take_step, exact=self.reduction.codec is None)
+                self.add_up(self.chunks[self.resume :], self.give_handed, self.take_step, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)
         elif self.peers.size > 1 and (last or notices["fresh"].any()):
             self.rounds += 1
-            self.reduction.round(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+            self.add_up(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+
+    def add_up(self, chunks: list[Chunk], give: Callable, take: Callable, exact: bool) -> None:
+        self.round_chunks, self.within = chunks, True
+        self.reduction.round(chunks, give, take, exact)
+        self.within = False
 
     def await_round(self) -> None:
         """Until this leader is ready, or another has given notice."""
@@ -243,11 +296,15 @@ class Merge:
             roles = [0 if name == "c" else OUTSIDE if name == "t" else 3 + states.index(name) for name in outer.vectors]
             handed, taken = FORMULAS["round_handed"], FORMULAS["round_taken"]
             inside = [3, OUTSIDE]  # m is the first state
-            return {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
+            passes = {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
+            passes["put back"] = self.native(FORMULAS["merge_put_back"], inside)
+            for vector in range(1 + self.center.states):
+                passes["replace", vector] = self.native(FORMULAS["merge_replace"], [2 + vector if vector else 0, OUTSIDE])
+            return passes
         passes = {}
         for vector in range(1 + self.center.states):
             role = 0 if vector == 0 else 2 + vector
-            for name in ("merge_difference", "merge_absorb", "merge_agree"):
+            for name in ("merge_difference", "merge_absorb", "merge_agree", "merge_rebase", "merge_put_back"):
                 formula = FORMULAS[name]
                 passes[name, vector] = self.native(formula, [role] + [OUTSIDE] * (len(formula.vectors) - 1))
         return passes
@@ -301,6 +358,35 @@ class Merge:
             outer.set(name, self.scalars[name])
         outer.run(chunk.first, chunk.end, (total,))
         self.passes["taken"].run(chunk.first, chunk.end, (given,))
+
+
+    # ------------------------------------------------------------------ after a node was lost, see survival.py
+
+    def agreement(self, chunk: Chunk) -> list[np.ndarray]:
+        """What this node has of a chunk, and those that have taken less of a round lack."""
+        if self.synchronous:  # c, and the states of the outer step
+            vectors = [vector for vector in range(1 + self.center.states) if vector != 1]
+            return [self.center.snapshot(state=vector)[self.span(chunk)].copy() for vector in vectors]
+        return [self.agreed[chunk.vector][self.span(chunk)].copy(), self.counted[chunk.first : chunk.end].copy()]
+
+    def take_over(self, flight, arrays: list[np.ndarray]) -> None:
+        """Have what others agreed on; what this node had not sent stays."""
+        chunk, given = flight.chunk, flight.given[: flight.chunk.length]
+        if self.synchronous:
+            for vector, values in zip([0, *range(2, 1 + self.center.states)], arrays, strict=True):
+                self.passes["replace", vector].run(chunk.first, chunk.end, (values,))
+            self.passes["taken"].run(chunk.first, chunk.end, (given,))
+            return
+        agreed, counted = self.agreed[chunk.vector][self.span(chunk)], self.counted[chunk.first : chunk.end]
+        raised = None if chunk.vector else arrays[1] - counted - flight.counts
+        self.passes["merge_rebase", chunk.vector].run(chunk.first, chunk.end, (agreed, arrays[0], given), None, raised)
+        if chunk.vector == 0:
+            counted[:] = arrays[1]
+
+    def put_back(self, chunk: Chunk, values: np.ndarray) -> None:
+        """Add to this node's center (or to what its workers hand in) what is in no other."""
+        name = "put back" if self.synchronous else ("merge_put_back", chunk.vector)
+        self.passes[name].run(chunk.first, chunk.end, (values,))
 
 
 def adds_up(rule: Rule, vector: int) -> bool:
