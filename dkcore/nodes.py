@@ -211,9 +211,9 @@ def check_size(size: int) -> None:
     """MissingError when every rank became a world of its own, which is what a foreign libmpi makes of mpiexec's ranks."""
     told = {int(os.environ[name]) for name in SIZES if name in os.environ}
     advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
-    if not told and "SLURM_PROCID" in os.environ:
-        told = {int(os.environ.get(SLURM_SIZE, "1"))}
-        advice = f"Pass srun --mpi=pmi2 or --mpi=pmix, whichever that library knows; for worlds of one, unset {SLURM_SIZE}."
+    if size == 1 and SLURM_SIZE in os.environ:  # srun says so to ranks of any MPI, and to those of none
+        told = told or {int(os.environ[SLURM_SIZE])}
+        advice = f"Pass srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI; for worlds of one, unset {SLURM_SIZE}."
     if told and size not in told:
         library = load_mpi().Get_library_version().split("\n")[0]
         raise MissingError(expected(f"a job of {max(told)} ranks, as mpiexec says", f"{size} in {library}", advice))
