@@ -56,6 +56,12 @@ class Prediction:
         counts = np.cumsum([self.histogram[value] for value in values])
         return values[int(np.searchsorted(counts, percent / 100 * counts[-1]))] if values else 0
 
+    @property
+    def settled_accuracy(self) -> float:
+        """Mean over the last quarter of the curve: the center's accuracy jumps from one exchange to the next."""
+        last = [point["accuracy"] for point in self.curve[-max(len(self.curve) // 4, 1) :]]
+        return float(np.mean(last)) if last else float("nan")
+
     def to_dict(self) -> dict:
         """Plain data, for JSON."""
         derived = {name: getattr(self, name) for name in ("exchanges_per_s", "samples_per_s", "mean_staleness")}

@@ -135,7 +135,8 @@ class Simulation:
         if problem is not None:
             from dkcore.simulation_training import Training
 
-            training = Training(self, problem, step, exchanges * self.workers)
+            most = math.ceil(duration / (self.window * self.step_time)) if duration < math.inf else exchanges
+            training = Training(self, problem, step, self.workers * min(exchanges or most, most))
         queue = Queue(self, duration, exchanges, training)
         with np.errstate(all="ignore"):  # that a job diverges is a result, not a fault
             queue.run()

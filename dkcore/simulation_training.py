@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "Training"]
 
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
-CURVE = 20  # evaluations of a run whose length is known
+CURVE = 20  # evaluations on the way
 
 Gradient = Callable[[np.ndarray], np.ndarray]
 Step = Callable[[np.ndarray, Gradient], None]
@@ -40,10 +40,10 @@ class Training:
     """The vectors of a simulated job, and their arithmetic: steps of workers, exchanges by the rule's own kernel, merges.
 
     problem: what is learned. step: makes a worker's optimizer for weights like the given, such as `dkcore.simulation_step.Adam`.
-    total: exchanges to come, when that is known: the center is then evaluated 20 times on the way.
+    total: about how many exchanges will be made; on the way the center is evaluated 20 times.
     """
 
-    def __init__(self, plan: "Simulation", problem: Problem, step: Callable[[np.ndarray], Step], total: int = 0):
+    def __init__(self, plan: "Simulation", problem: Problem, step: Callable[[np.ndarray], Step], total: int):
         self.plan, self.problem, rule = plan, problem, plan.rule
         start = problem.start()
         self.kernel = compile_kernel(rule, start.dtype)  # kept: it owns the code
@@ -78,7 +78,7 @@ class Training:
                 self.scalars[self.at[name]] = value
         self.call(weights.size, self.pointers[worker], self.scalars)
         self.exchanges += 1
-        if self.every and self.exchanges % self.every == 0:
+        if self.exchanges % self.every == 0:
             self.curve.append({"time": now, "exchanges": self.exchanges} | self.problem.evaluate(self.centers[node]))
 
     def take(self) -> None:
