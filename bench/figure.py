@@ -22,6 +22,8 @@ class Goal:
         return self.at_least <= value <= self.at_most
 
     def __str__(self) -> str:
+        if math.isfinite(self.at_least) and math.isfinite(self.at_most):
+            return f"{self.at_least:g} to {self.at_most:g}"
         return f">= {self.at_least:g}" if math.isfinite(self.at_least) else f"<= {self.at_most:g}"
 
 
@@ -45,6 +47,7 @@ GOALS = {
     "throughput_vs_plain_fit/tensorflow": Goal(at_least=1.5),
     "memory/bytes_per_parameter_per_*": Goal(at_most=4.2),  # float32: one p a worker, one center a node
     "import_s/dkcore": Goal(at_most=0.3),
+    "simulation/*": Goal(at_least=0.9, at_most=1.1),
 }
 
 
