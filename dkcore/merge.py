@@ -71,6 +71,7 @@ class Merge:
         self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
         self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
         self.round_chunks, self.resume = self.chunks, 0
+        self.exact = False  # whether all centers are equal, but for fresh exchanges
         self.lost: list[str] = []
         self.grave: list = []
         self.next_start = time.perf_counter() + (settings.seconds or 0.0)
@@ -150,7 +151,8 @@ class Merge:
         self.peers = self.reduction.peers = peers
         if self.synchronous and self.within and not resume and any(report.number > self.number for report in reports):
             self.center.segment.open_gate(ROUND, self.handed)  # the others are through with this round
-        self.within, self.resume = False, resume if self.synchronous else 0
+        self.exact = self.within = False
+        self.resume = resume if self.synchronous else 0
         self.number = max(report.number for report in reports) + 1
         if self.phase < max(report.phase for report in reports):
             self.settle()
@@ -201,9 +203,11 @@ class Merge:
                 self.add_up(self.chunks[self.resume :], self.give_handed, self.take_step, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)
-        elif self.peers.size > 1 and (last or notices["fresh"].any()):
+        elif self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
             self.rounds += 1
+            self.exact = False
             self.add_up(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+            self.exact = last
 
     def add_up(self, chunks: list[Chunk], give: Callable, take: Callable, exact: bool) -> None:
         self.round_chunks, self.within = chunks, True

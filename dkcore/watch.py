@@ -133,7 +133,9 @@ class Watch:
         print(f"dkcore: {names} died without a word.", file=sys.stderr, flush=True)
         if 0 in dead:
             print(f"dkcore: rank {self.ranks[self.place]} ends with the leader of its node.", file=sys.stderr, flush=True)
-            os._exit(1)
+            for tell in self.tellers:
+                tell(self.ranks[self.place], time.time())
+            os.kill(os.getpid(), signal.SIGKILL)  # an exit code would end the other nodes too
         for place in dead:
             self.tolerate(self.ranks[place])
 
