@@ -45,7 +45,8 @@ class Progress:
         losses = [slot["loss"] for slot in slots if not math.isnan(slot["loss"])]
         speed = self.bar.tasks[0].speed
         here = f" ({len(slots)} on this node)" if len(slots) < self.workers else ""
-        fields = {"description": f"{self.name}{here}", "rate": f"{speed:,.0f}/s" if speed else "", "loss": f"loss {sum(losses) / len(losses):.3f}" if losses else ""}
+        fields = {"rate": f"{speed:,.0f}/s" if speed else "", "loss": f"loss {sum(losses) / len(losses):.3f}" if losses else ""}
+        fields["description"] = f"{self.name}{here}"
         self.bar.update(self.task, completed=samples, total=max(total, 1), **fields)
 
     def __enter__(self) -> "Progress":
