@@ -13,6 +13,7 @@ from pathlib import Path
 from dkcore import guard
 from dkcore.failure import explain
 from dkcore.hosts import Host
+from dkcore.passage import Passage
 from dkcore.status import LOGS, Status, birth, machine, read_lines, read_statuses
 
 __all__ = ["Supervision"]
@@ -35,6 +36,7 @@ class Supervision:
         self.plan, self.ranks, self.hosts = plan, ranks, hosts
         self.on_tick, self.timeout, self.rendezvous = on_tick, timeout, rendezvous
         self.directory, self.machine = Path(plan["directory"]), machine()
+        self.log, self.passage = self.directory / LOGS / "mpiexec.log", None
         self.statuses: dict[int, Status] = {}
         self.processes: dict[int, int] = {}  # pidfd -> rank
         self.joined: set[int] = set()
@@ -61,10 +63,18 @@ class Supervision:
 
     def start(self, environment: dict[str, str], output: str) -> None:
         command = [sys.executable, "-I", "-S", guard.__file__, json.dumps(self.plan)]
-        with open(self.directory / LOGS / "mpiexec.log", "wb") as log:
-            streams = {"stdout": log, "stderr": log} if output == "logs" else {}
-            # A session of its own: Ctrl-C comes to us, and we end the job in order.
-            self.guard = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True, **streams)
+        # A session of its own: Ctrl-C comes to us, and we end the job in order.
+        settings = {"stdin": subprocess.DEVNULL, "env": environment, "start_new_session": True}
+        if output == "logs":
+            with open(self.log, "wb") as log:
+                self.guard = subprocess.Popen(command, stdout=log, stderr=log, **settings)
+        elif self.hosts:
+            self.passage = Passage()
+            self.guard = subprocess.Popen(command, **self.passage.streams, **settings)
+            self.passage.start()
+        else:  # we see every rank ourselves, and need no word of mpiexec
+            self.guard = subprocess.Popen(command, **settings)
+            self.log.touch()
         self.poller = select.poll()
         self.guard_process = os.pidfd_open(self.guard.pid)
         self.poller.register(self.guard_process, select.POLLIN)
@@ -153,6 +163,8 @@ class Supervision:
             self.guard.wait()
         if self.guard.returncode < 0:  # somebody killed the guard, so it could not do this
             guard.tear_down(self.plan)
+        if self.passage:
+            self.passage.end(self.log, GRACE)
         for process in [*self.processes, self.guard_process]:
             os.close(process)
 
