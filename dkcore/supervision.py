@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dkcore import guard
+from dkcore.beat import Beats
 from dkcore.failure import explain
 from dkcore.hosts import Host
 from dkcore.passage import Passage
@@ -38,6 +39,7 @@ class Supervision:
         self.directory, self.machine = Path(plan["directory"]), machine()
         self.log, self.passage = self.directory / LOGS / "mpiexec.log", None
         self.statuses: dict[int, Status] = {}
+        self.beats = Beats(self.directory)
         self.processes: dict[int, int] = {}  # pidfd -> rank
         self.joined: set[int] = set()
         self.lost: tuple[float, list[int]] | None = None  # when, and which ranks died first without a word
@@ -98,6 +100,9 @@ class Supervision:
         since = min((status.time for status in lost), default=math.inf)
         if lost and (self.lost is None or since < self.lost[0]):
             self.lost = since, [status.rank for status in lost]
+        afar = [rank for rank, status in self.statuses.items() if status.state == "running" and status.machine != self.machine]
+        if (silent := self.beats.silent(afar, self.rendezvous)) and self.lost is None:
+            self.lost = time.time(), silent
         for host, code in read_lines(self.directory).items():
             left = [rank for rank in self.ranks_of(host) if rank not in self.statuses or self.statuses[rank].state == "running"]
             if left and self.severed is None:
