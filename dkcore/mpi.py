@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dkcore.errors import MissingError, expected
 from dkcore.guard import MARK
-from dkcore.hosts import Host, address_for
+from dkcore.hosts import Host, address_for, in_a_step
 
 __all__ = ["Mpi", "find_mpi", "is_rank"]
 
@@ -71,6 +71,8 @@ class Mpi:
         if agent is not None:
             clean.pop("HYDRA_HOST_FILE", None)
             clean |= {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": agent} if self.kind == "mpich" else agent_of_openmpi(agent)
+        elif self.kind == "mpich" and in_a_step(inherited):
+            clean["HYDRA_LAUNCHER"] = "fork"  # rather than srun
         if self.kind == "openmpi":
             clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # containers have no other user
             if agent is None:

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dkcore import guard
+from dkcore.beat import Beats
 from dkcore.failure import explain
 from dkcore.hosts import Host
+from dkcore.passage import Passage
 from dkcore.status import LOGS, Status, birth, machine, read_lines, read_statuses
 
 __all__ = ["Supervision"]
@@ -37,7 +39,9 @@ class Supervision:
         self.missed: set[int] = set()  # ranks without which the job went on
         self.on_tick, self.timeout, self.rendezvous = on_tick, timeout, rendezvous
         self.directory, self.machine = Path(plan["directory"]), machine()
+        self.log, self.passage = self.directory / LOGS / "mpiexec.log", None
         self.statuses: dict[int, Status] = {}
+        self.beats = Beats(self.directory)
         self.processes: dict[int, int] = {}  # pidfd -> rank
         self.joined: set[int] = set()
         self.lost: tuple[float, list[int]] | None = None  # when, and which ranks died first without a word
@@ -66,10 +70,18 @@ class Supervision:
 
     def start(self, environment: dict[str, str], output: str) -> None:
         command = [sys.executable, "-I", "-S", guard.__file__, json.dumps(self.plan)]
-        with open(self.directory / LOGS / "mpiexec.log", "wb") as log:
-            streams = {"stdout": log, "stderr": log} if output == "logs" else {}
-            # A session of its own: Ctrl-C comes to us, and we end the job in order.
-            self.guard = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True, **streams)
+        # A session of its own: Ctrl-C comes to us, and we end the job in order.
+        settings = {"stdin": subprocess.DEVNULL, "env": environment, "start_new_session": True}
+        if output == "logs":
+            with open(self.log, "wb") as log:
+                self.guard = subprocess.Popen(command, stdout=log, stderr=log, **settings)
+        elif self.hosts:
+            self.passage = Passage()
+            self.guard = subprocess.Popen(command, **self.passage.streams, **settings)
+            self.passage.start()
+        else:  # we see every rank ourselves, and need no word of mpiexec
+            self.guard = subprocess.Popen(command, **settings)
+            self.log.touch()
         self.poller = select.poll()
         self.guard_process = os.pidfd_open(self.guard.pid)
         self.poller.register(self.guard_process, select.POLLIN)
@@ -99,6 +111,9 @@ class Supervision:
         since = min((status.time for status in lost), default=math.inf)
         if lost and (self.lost is None or since < self.lost[0]):
             self.lost = since, [status.rank for status in lost]
+        afar = [rank for rank, status in self.statuses.items() if status.state == "running" and status.machine != self.machine]
+        if (silent := self.beats.silent(afar, self.rendezvous)) and self.lost is None:
+            self.lost = time.time(), silent
         for host, code in read_lines(self.directory).items():
             left = [rank for rank in self.ranks_of(host) if self.left(rank)]
             if left and self.severed is None:
@@ -169,6 +184,8 @@ class Supervision:
             self.guard.wait()
         if self.guard.returncode < 0:  # somebody killed the guard, so it could not do this
             guard.tear_down(self.plan)
+        if self.passage:
+            self.passage.end(self.log, GRACE)
         for process in [*self.processes, self.guard_process]:
             os.close(process)
 

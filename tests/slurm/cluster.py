@@ -103,7 +103,7 @@ class Slurm:
             try:
                 out, error = process.communicate(timeout=timeout)
             except BaseException:
-                self.network.clear()
+                self.network.clear()  # nsenter alone is our child; what comes after this finds no Slurm
                 raise
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 

@@ -1,6 +1,7 @@
 """dkcore under a real Slurm of two hosts. It needs root and Debian's slurm-wlm, munge and libpmix-dev: make test-slurm."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from cluster import Slurm
 from nodes import Network
-from ranks import environment, write_script
+from ranks import KINDS, environment, mpi_of, write_script
 
 DKCORE = (sys.executable, "-P", "-m", "dkcore")
 PLACE = """
@@ -63,12 +64,34 @@ def test_srun_trains(slurm, tiny, tmp_path):
     slurm.gone()
 
 
-def test_an_allocation_s_hosts_are_used_unasked(slurm, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_allocation_s_hosts_are_used_unasked(kind, slurm, tmp_path):
     """mpiexec asks Slurm, and starts its proxies by srun."""
-    done = slurm.run("salloc", "-N2", "-n4", *DKCORE, "run", "-n", "4", write_script(tmp_path, PLACE), **environment("mpich"))
+    command = (*DKCORE, "run", "-n", "4", "--mpi", mpi_of(kind), write_script(tmp_path, PLACE))
+    done = slurm.run("salloc", "-N2", "-n4", *command, **environment(kind))
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == PLACED
     slurm.gone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_task_of_srun_launches_where_it_is(kind, slurm, tmp_path):
+    """A step within a step would wait for room for ever."""
+    script = write_script(tmp_path, "print(world.rank, world.size)")
+    done = slurm.run("srun", "-n1", *DKCORE, "run", "-n", "2", "--mpi", mpi_of(kind), script, timeout=30, **environment(kind))
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 2", "1 2"]
+    slurm.gone()
+
+
+def test_a_death_in_an_allocation_ends_the_job(slurm, tmp_path):
+    """MPICH ends all ranks of that host, and does not tell the other."""
+    script = write_script(tmp_path, "world.comm.Barrier()\nif world.rank == 3:\n    os._exit(3)\nworld.comm.Barrier()")
+    launch = f"from dkcore.launch import launch\nlaunch([{script!r}], 4, directory={str(tmp_path / 'job')!r}, rendezvous=10)"
+    done = slurm.run("salloc", "-N2", "-n4", sys.executable, "-c", launch, timeout=50, **environment("mpich"))
+    assert done.returncode != 0
+    assert re.search(r"RankError: .*rank 3 \(pid \d+ on node1\) dead without a word", done.stderr)
+    slurm.gone(within=10)
 
 
 def test_a_batch_script(slurm, tmp_path):
