@@ -11,10 +11,10 @@ __all__ = ["meet"]
 
 
 def meet(plan: "Simulation", limit: float, exchanges: int) -> tuple[float, int, float]:
-    """Rounds until the limit or so many: all compute a window, the slowest is waited for, all exchange, the nodes merge, all go on.
+    """Rounds until the limit, or so many unless that is 0; seconds elapsed, rounds, and the workers' seconds in steps.
 
-    An exchange has two halves with a meeting between them, so together they take the time of one. Returns seconds elapsed, rounds,
-    and the workers' seconds in steps.
+    In a round all compute a window, the slowest is waited for, all exchange, the nodes merge, and all go on.
+    An exchange has two halves with a meeting between them: together they take the time of one.
     """
     random = np.random.default_rng(plan.seed)
     pace = np.array([plan.stragglers.get(worker, 1.0) for worker in range(plan.workers)])
@@ -23,7 +23,7 @@ def meet(plan: "Simulation", limit: float, exchanges: int) -> tuple[float, int, 
     mean, shape = plan.window * plan.step_time, plan.window / plan.jitter**2 if plan.jitter else 0.0
     now = busy = 0.0
     rounds = 0
-    while rounds != exchanges:
+    while not exchanges or rounds < exchanges:
         spans = pace * (mean / shape * random.standard_gamma(shape, plan.workers) if shape else mean)
         end = now + float(spans.max()) + exchange
         if end > limit:
