@@ -22,7 +22,7 @@ def merge_of(world, center, compression: str = "none") -> Merge:
 
 
 def merge_once(merge: Merge) -> None:
-    merge.reduction.round(merge.chunks, merge.give_difference, merge.take_total)
+    merge.reduction.round(merge.halves.chunks, merge.halves.give, merge.halves.take)
 
 
 def timed(world, act) -> float:

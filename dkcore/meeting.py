@@ -38,8 +38,7 @@ class Meeting:
         given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
         self.segment.declare_rule(f"{rule.name}({given})")
         if self.merge is not None:
-            self.merge.scalars = dict(scalars)
-            self.merge.rule = self.merge.rule or rule
+            self.merge.learn(rule, scalars)
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""

@@ -24,15 +24,14 @@ import numpy as np
 
 from dkcore import survival
 from dkcore.errors import MergeError, expected
-from dkcore.formulas import FORMULAS
-from dkcore.kernels import compile_kernel
+from dkcore.halves import Differences, HandIns, adds_up
 from dkcore.merging import Merging
 from dkcore.peers import Peers
-from dkcore.reduction import Chunk, Reduction, chunks_of
+from dkcore.reduction import Chunk, Reduction
 from dkcore.rule import Rule
 from dkcore.synchronous import Synchronous
 
-__all__ = ["FINISH", "ROUND", "Merge", "adds_up"]
+__all__ = ["FINISH", "ROUND", "Merge"]
 
 ROUND, FINISH = 0, 1  # gates of the engine
 NOTICE = 4  # the tag
@@ -40,7 +39,6 @@ TRAINING, DONE, CLOSING = 0, 1, 2
 NOBODY = 2**64 - 1  # exchanges of the slowest worker where there is none
 NAP = 0.004  # seconds between two looks for notices
 GRACE = 5.0  # seconds for the main thread to raise what broke the center
-OUTSIDE = -1
 NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "adds")
 FORM = np.dtype([(name, "i8" if name in ("state", "adds") else "u8") for name in NUMBERS] + [("rule", "S128")])
 
@@ -60,17 +58,11 @@ class Merge:
         self.synchronous = rule if isinstance(rule, Synchronous) else None
         self.peers = Peers(comm, names, settings.timeout)
         self.reduction = Reduction(self.peers, center.dtype, settings.codec(), self.scale)
-        states = 0 if self.synchronous else center.states
-        layout = (center.size, center.stripe_length, center.dtype.itemsize)
-        self.chunks = chunks_of(*layout, 1 if self.synchronous else 1 + states)
-        self.agreed = [] if self.synchronous else [center.snapshot(state=index) for index in range(1 + states)]
-        self.counted = np.zeros(center.stripes, np.uint64)  # versions that all nodes agreed on
-        self.scalars: dict[str, float] = {}
-        self.passes = self.prepare()
+        self.halves = HandIns(center, self.synchronous) if self.synchronous else Differences(center)
         self.state, self.told = TRAINING, TRAINING
         self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
         self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
-        self.round_chunks, self.resume = self.chunks, 0
+        self.round_chunks, self.resume = self.halves.chunks, 0
         self.exact = False  # whether all centers are equal, but for fresh exchanges
         self.lost: list[str] = []
         self.grave: list = []
@@ -85,6 +77,12 @@ class Merge:
 
     def start(self) -> None:
         self.thread.start()
+
+    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
+        """What the worker of this rank exchanges by."""
+        self.rule = self.rule or rule
+        if self.synchronous:
+            self.halves.scalars.update(scalars)
 
     def finish(self) -> None:
         """All workers of this node are done: returns when those of all nodes are, and all centers are equal."""
@@ -199,19 +197,19 @@ class Merge:
             handed = int(notices["handed"].sum())
             if handed:
                 self.rounds += 1
-                self.scalars["workers"] = handed
-                self.add_up(self.chunks[self.resume :], self.give_handed, self.take_step, exact=self.reduction.codec is None)
+                self.halves.scalars["workers"] = handed
+                self.add_up(self.halves.chunks[self.resume :], self.halves.take, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)
         elif self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
             self.rounds += 1
             self.exact = False
-            self.add_up(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+            self.add_up(self.halves.chunks, self.halves.take_last if last else self.halves.take, exact=last)
             self.exact = last
 
-    def add_up(self, chunks: list[Chunk], give: Callable, take: Callable, exact: bool) -> None:
+    def add_up(self, chunks: list[Chunk], take: Callable, exact: bool) -> None:
         self.round_chunks, self.within = chunks, True
-        self.reduction.round(chunks, give, take, exact)
+        self.reduction.round(chunks, self.halves.give, take, exact)
         self.within = False
 
     def await_round(self) -> None:
@@ -236,7 +234,7 @@ class Merge:
         """Whether this node would like to merge now."""
         if self.state != self.told:
             return True
-        exchanges = self.fresh()
+        exchanges = self.halves.fresh()
         if not exchanges:
             return False
         if self.center.segment.pulse()["waiting"]:  # for others, of whom it hears by a merge only
@@ -247,10 +245,6 @@ class Merge:
             return time.perf_counter() >= self.next_start
         return time.perf_counter() >= self.next_time
 
-    def fresh(self) -> int:
-        """Exchanges of this node that the others have not seen."""
-        return int(self.center.versions[0] - self.counted[0])
-
     def expect(self, peer: int):
         return self.peers.comm.Irecv(self.notices[peer : peer + 1].view(np.uint8), peer, NOTICE)
 
@@ -260,7 +254,7 @@ class Merge:
         self.told = self.state
         self.next_start = time.perf_counter() + (self.settings.seconds or 0.0)
         handed = self.handed if self.synchronous else 0
-        fresh = 0 if self.synchronous else self.fresh()
+        fresh = self.halves.fresh()
         adds = -1 if self.rule is None or self.synchronous else int(adds_up(self.rule, 0))
         self.mine[0] = (self.number, self.told, fresh, pulse["live"], pulse["slowest"], handed, adds, pulse["rule"].encode())
         sent = [self.peers.comm.Isend(self.mine.view(np.uint8), peer, NOTICE) for peer in self.peers.others]
@@ -290,120 +284,7 @@ class Merge:
         time.sleep(GRACE)
         self.abort(1, f"the merge of the nodes failed: {error}")
 
-    # ------------------------------------------------------------------ the two halves
-
-    def prepare(self) -> dict:
-        """The formulas, ready to run over stripes of the center; keys: name, or (name, vector)."""
-        if self.synchronous:
-            outer = self.synchronous.outer
-            states = self.synchronous.states
-            roles = [0 if name == "c" else OUTSIDE if name == "t" else 3 + states.index(name) for name in outer.vectors]
-            handed, taken = FORMULAS["round_handed"], FORMULAS["round_taken"]
-            inside = [3, OUTSIDE]  # m is the first state
-            passes = {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
-            passes["put back"] = self.native(FORMULAS["merge_put_back"], inside)
-            for vector in range(1 + self.center.states):
-                passes["replace", vector] = self.native(FORMULAS["merge_replace"], [2 + vector if vector else 0, OUTSIDE])
-            return passes
-        passes = {}
-        for vector in range(1 + self.center.states):
-            role = 0 if vector == 0 else 2 + vector
-            for name in ("merge_difference", "merge_absorb", "merge_agree", "merge_rebase", "merge_put_back"):
-                formula = FORMULAS[name]
-                passes[name, vector] = self.native(formula, [role] + [OUTSIDE] * (len(formula.vectors) - 1))
-        return passes
-
-    def native(self, formula: Rule, roles: list[int]):
-        from dkcore.engine import engine
-
-        return engine().Pass(self.center.segment, compile_kernel(formula, self.center.dtype), roles, formula.scalars, 60.0)
-
     def scale(self, vector: int) -> float:
         """What the sum of a vector is multiplied by: see (d)."""
         adds = self.synchronous or (self.adds if vector == 0 else adds_up(self.rule, vector))
         return 1.0 if adds else 1.0 / self.peers.size
-
-    def span(self, chunk: Chunk) -> slice:
-        begin = chunk.first * self.center.stripe_length
-        return slice(begin, begin + chunk.length)
-
-    def give_difference(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
-        versions = counts if chunk.vector == 0 else None
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_difference", chunk.vector].run(chunk.first, chunk.end, (agreed, values), versions)
-        if chunk.vector == 0:
-            counts -= self.counted[chunk.first : chunk.end]
-
-    def take_total(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_absorb", chunk.vector].run(
-            chunk.first, chunk.end, (agreed, given, total), None, self.count(chunk, counts, counts_of_all)
-        )
-
-    def take_agreement(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_agree", chunk.vector].run(
-            chunk.first, chunk.end, (agreed, total), None, self.count(chunk, counts, counts_of_all)
-        )
-
-    def count(self, chunk: Chunk, counts: np.ndarray, counts_of_all: np.ndarray) -> np.ndarray | None:
-        """Exchanges of the other nodes, for the versions of the stripes."""
-        if chunk.vector:
-            return None
-        self.counted[chunk.first : chunk.end] += counts_of_all
-        return counts_of_all - counts
-
-    def give_handed(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
-        self.passes["handed"].run(chunk.first, chunk.end, (values,))
-
-    def take_step(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        outer = self.passes["outer"]
-        for name in self.synchronous.outer.scalars:
-            outer.set(name, self.scalars[name])
-        outer.run(chunk.first, chunk.end, (total,))
-        self.passes["taken"].run(chunk.first, chunk.end, (given,))
-
-
-    # ------------------------------------------------------------------ after a node was lost, see survival.py
-
-    def agreement(self, chunk: Chunk) -> list[np.ndarray]:
-        """What this node has of a chunk, and those that have taken less of a round lack."""
-        if self.synchronous:  # c, and the states of the outer step
-            vectors = [vector for vector in range(1 + self.center.states) if vector != 1]
-            return [self.center.snapshot(state=vector)[self.span(chunk)].copy() for vector in vectors]
-        return [self.agreed[chunk.vector][self.span(chunk)].copy(), self.counted[chunk.first : chunk.end].copy()]
-
-    def take_over(self, flight, arrays: list[np.ndarray]) -> None:
-        """Have what others agreed on; what this node had not sent stays."""
-        chunk, given = flight.chunk, flight.given[: flight.chunk.length]
-        if self.synchronous:
-            for vector, values in zip([0, *range(2, 1 + self.center.states)], arrays, strict=True):
-                self.passes["replace", vector].run(chunk.first, chunk.end, (values,))
-            self.passes["taken"].run(chunk.first, chunk.end, (given,))
-            return
-        agreed, counted = self.agreed[chunk.vector][self.span(chunk)], self.counted[chunk.first : chunk.end]
-        raised = None if chunk.vector else arrays[1] - counted - flight.counts
-        self.passes["merge_rebase", chunk.vector].run(chunk.first, chunk.end, (agreed, arrays[0], given), None, raised)
-        if chunk.vector == 0:
-            counted[:] = arrays[1]
-
-    def put_back(self, chunk: Chunk, values: np.ndarray) -> None:
-        """Add to this node's center (or to what its workers hand in) what is in no other."""
-        name = "put back" if self.synchronous else ("merge_put_back", chunk.vector)
-        self.passes[name].run(chunk.first, chunk.end, (values,))
-
-
-def adds_up(rule: Rule, vector: int) -> bool:
-    """Whether what nodes did to a vector (0: the center, k: the k-th state) is added up; else it is averaged."""
-    if vector == 0:
-        return "p" in rule.vectors
-    name = rule.states[vector - 1]
-    output = rule.nodes[rule.outputs[name]]
-    own = rule.vectors.index(name)
-    return output.op == "add" and own in output.args and not any(reads(rule, index, own) for index in output.args if index != own)
-
-
-def reads(rule: Rule, index: int, leaf: int) -> bool:
-    """Whether a node of the trace depends on a leaf."""
-    node = rule.nodes[index]
-    return index == leaf or (node.op not in ("vector", "scalar", "constant") and any(reads(rule, arg, leaf) for arg in node.args))

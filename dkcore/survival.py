@@ -56,7 +56,7 @@ def shrink(merge: "Merge") -> list[str]:
     comm = before.comm.Shrink()
     reports = comm.allgather(Report(before.rank, merge.number, merge.within, merge.reduction.taken, merge.phase))
     resume = catch_up(merge, comm, reports)
-    merge.reduction.drop(merge.put_back)
+    merge.reduction.drop(merge.halves.put_back)
     left = [report.rank for report in reports]
     names = [before.names[rank] for rank in left]
     merge.begin_anew(Peers(comm, names, before.timeout), reports, resume)
@@ -75,11 +75,11 @@ def catch_up(merge: "Merge", comm, reports: list[Report]) -> int:
     ahead = through[0] if through else max(range(comm.size), key=lambda index: reports[index].within * (1 + reports[index].taken))
     end = chunks if through else reports[ahead].taken
     for index in range(min(report.taken for report in behind), end):
-        arrays = merge.agreement(merge.round_chunks[index])
+        arrays = merge.halves.agreement(merge.round_chunks[index])
         for array in arrays:
             comm.Bcast(array, root=ahead)
         if merge.within and merge.reduction.taken == index:
-            merge.take_over(merge.reduction.flying[0], arrays)
+            merge.halves.take_over(merge.reduction.flying[0], arrays)
             merge.reduction.flying.pop(0)
             merge.reduction.taken += 1
     return end % chunks
