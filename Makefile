@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/tensorflow/* tests/c/*) dkcore/rule.py dkcore/rules.py dkcore/emit.py
+ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/tensorflow/* tests/c/*) dkcore/rule.py dkcore/rules.py dkcore/formulas.py dkcore/synchronous.py dkcore/codecs.py dkcore/emit.py
 # A looser range of torch takes gigabytes of CUDA where there is no GPU.
 TORCH ?= torch==2.13.0
 

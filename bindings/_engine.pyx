@@ -23,6 +23,7 @@ CLASSES = {
     DK_TIMEOUT: errors.StripeTimeoutError,
     DK_FULL: errors.NoRoomError,
     DK_NOT_FINITE: errors.NotFiniteError,
+    DK_BROKEN: errors.MergeError,
 }
 SLOT_STATES = ("free", "claimed", "done", "dead")
 
@@ -156,6 +157,114 @@ cdef class Segment:
         seen["histogram"] = np.array(<uint64_t[:DK_HISTOGRAM]>view.histogram)
         return seen
 
+    # ---------------------------------------------------------------- what leader and workers of a node tell each other
+
+    def declare_broken(self, str reason):
+        cdef bytes text = reason.encode()[:511]
+        CHK(dk_center_break(self.open(), text))
+
+    def check(self):
+        """MergeError, with the reason that was given, once the center was declared broken."""
+        CHK(dk_center_check(self.open()))
+
+    def set_others(self, uint32_t workers, uint64_t slowest):
+        CHK(dk_center_others(self.open(), workers, slowest))
+
+    def declare_rule(self, str rule):
+        cdef bytes text = rule.encode()[:127]
+        CHK(dk_center_declare(self.open(), text))
+
+    def pulse(self):
+        """live and waiting workers, the exchanges of the slowest (2**64 - 1: there is none) and the declared rule."""
+        cdef dk_pulse pulse
+        CHK(dk_center_pulse(self.open(), &pulse))  # OUT pulse
+        rule = (<bytes>pulse.rule).decode(errors="replace")
+        return {"live": pulse.live, "waiting": pulse.waiting, "slowest": pulse.slowest, "rule": rule}
+
+    def set_members(self, uint32_t gate, int32_t members):
+        CHK(dk_gate_members(self.open(), gate, members, 1))
+
+    def change_members(self, uint32_t gate, int32_t by):
+        CHK(dk_gate_members(self.open(), gate, by, 0))
+
+    def arrive(self, uint32_t gate):
+        """Count as arrived; the ticket to wait with."""
+        cdef uint32_t ticket
+        CHK(dk_gate_arrive(self.open(), gate, &ticket))  # OUT ticket
+        return ticket
+
+    def wait(self, uint32_t gate, uint32_t ticket, double timeout):
+        """Whether the gate was opened since the ticket; MergeError once the center is broken."""
+        cdef dk_center *handle = self.open()
+        cdef dk_status status
+        with nogil:
+            status = dk_gate_wait(handle, gate, ticket, timeout)
+        if status != DK_TIMEOUT:
+            CHK(status)
+        return status == DK_OK
+
+    def await_members(self, uint32_t gate, double timeout):
+        """(members, arrived) when all have arrived, or after the timeout."""
+        cdef dk_center *handle = self.open()
+        cdef dk_gate_view view
+        with nogil:
+            CHK(dk_gate_await(handle, gate, timeout, &view))  # OUT view
+        return view.members, view.arrived
+
+    def open_gate(self, uint32_t gate, uint32_t arrived):
+        CHK(dk_gate_open(self.open(), gate, arrived))
+
+
+cdef class Pass:
+    """A formula prepared to run over stripes of a center, each under its lock. Not for two threads at once.
+
+    roles: for each vector 0 (the center), 3 + k (its k-th state) or -1 (an array that `run` is given).
+    """
+
+    cdef dk_pass native
+    cdef Segment segment
+    cdef object kernel  # keeps the code of a numba kernel alive
+    cdef tuple names
+    cdef uint64_t length, stripe_length
+    cdef uint32_t itemsize
+
+    def __init__(self, Segment segment, kernel, roles, names, double timeout):
+        memset(&self.native, 0, sizeof(self.native))
+        layout = segment.layout()
+        self.segment, self.kernel, self.names = segment, kernel, tuple(names)
+        self.length, self.stripe_length, self.itemsize = layout["length"], layout["stripe_length"], layout["itemsize"]
+        self.native.kernel = <dk_kernel><size_t>kernel.address
+        self.native.vectors, self.native.timeout_s = len(roles), timeout
+        for index, role in enumerate(roles):
+            self.native.role[index] = role
+
+    def set(self, str name, double value):
+        self.native.scalars[self.names.index(name)] = value
+
+    def run(self, uint64_t first, uint64_t end, arrays, cnp.ndarray versions=None, cnp.ndarray raised=None):
+        """Over stripes ``first`` to ``end - 1``. arrays: of those vectors that are outside, beginning with stripe ``first``.
+
+        versions: uint64, receives the versions of the stripes, before they are raised. raised: uint64, is added to them.
+        """
+        cdef dk_center *center = self.segment.open()
+        cdef uint64_t needed = min(end * self.stripe_length, self.length) - first * self.stripe_length
+        cdef cnp.ndarray array
+        outside = iter(arrays)
+        for index in range(self.native.vectors):
+            if self.native.role[index] == DK_OUTSIDE:
+                array = next(outside)
+                if <uint64_t>cnp.PyArray_SIZE(array) < needed or array.itemsize != self.itemsize or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+                    raise ValueError(errors.expected(f"{needed} contiguous elements", f"{array.size} {array.dtype}", "As the stripes have."))
+                self.native.outside[index] = cnp.PyArray_DATA(array)
+        for given in (versions, raised):
+            if given is not None and (given.dtype != np.uint64 or given.size < end - first or not given.flags.c_contiguous):
+                raise ValueError(errors.expected(f"{end - first} contiguous uint64", f"{given.size} {given.dtype}", "One a stripe."))
+        self.native.first, self.native.end = first, end
+        self.native.versions = NULL if versions is None else <uint64_t *>cnp.PyArray_DATA(versions)
+        self.native.raise_ = NULL if raised is None else <uint64_t *>cnp.PyArray_DATA(raised)
+        with nogil:
+            CHK(dk_center_pass(center, &self.native))
+
 
 cdef class Slot:
     """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
@@ -222,7 +331,7 @@ cdef class Call:
     cdef uint64_t length
     cdef int typenum
 
-    def __init__(self, Slot slot, kernel, roles, names, *, typenum, bint check_finite, double timeout):
+    def __init__(self, Slot slot, kernel, roles, names, *, typenum, bint check_finite, double timeout, max_ahead=None, double patience=0):
         memset(&self.call, 0, sizeof(self.call))
         self.slot, self.kernel, self.names = slot, kernel, tuple(names)
         self.call.worker = slot.open()
@@ -233,6 +342,7 @@ cdef class Call:
         self.call.staleness_at = names.index("staleness") if "staleness" in names else -1
         self.call.workers_at = names.index("workers") if "workers" in names else -1
         self.call.check_finite, self.call.timeout_s = check_finite, timeout
+        self.call.bounded, self.call.max_ahead, self.call.patience_s = max_ahead is not None, max_ahead or 0, patience
         self.length, self.typenum = slot.segment.layout()["length"], typenum
 
     cdef cnp.ndarray check(self, object array, str what):
@@ -336,3 +446,32 @@ cdef class Call:
     def seconds(self):
         """Duration of the last run."""
         return self.call.seconds
+
+
+def codec_bytes(int kind, uint32_t itemsize, double fraction, uint64_t n):
+    """Bytes of n encoded elements."""
+    return dk_codec_bytes(<dk_codec>kind, itemsize, fraction, n)
+
+
+def encode(int kind, double fraction, cnp.ndarray values, cnp.ndarray residual, cnp.ndarray data):
+    """As dk_encode; residual may be None."""
+    cdef uint64_t n = cnp.PyArray_SIZE(values)
+    cdef uint32_t itemsize = values.itemsize
+    cdef void *numbers = cnp.PyArray_DATA(values)
+    cdef void *rest = NULL if residual is None else cnp.PyArray_DATA(residual)
+    cdef void *stored = cnp.PyArray_DATA(data)
+    with nogil:
+        CHK(dk_encode(<dk_codec>kind, itemsize, fraction, n, numbers, rest, stored))  # IN OUT numbers, rest, OUT stored
+
+
+def decode(int kind, double fraction, cnp.ndarray data, cnp.ndarray values, bint add):
+    """As dk_decode, or dk_decode_add."""
+    cdef uint64_t n = cnp.PyArray_SIZE(values)
+    cdef uint32_t itemsize = values.itemsize
+    cdef const void *stored = cnp.PyArray_DATA(data)
+    cdef void *numbers = cnp.PyArray_DATA(values)
+    with nogil:
+        if add:
+            CHK(dk_decode_add(<dk_codec>kind, itemsize, fraction, n, stored, numbers))  # IN stored, IN OUT numbers
+        else:
+            CHK(dk_decode(<dk_codec>kind, itemsize, fraction, n, stored, numbers))  # IN stored, OUT numbers

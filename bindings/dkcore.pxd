@@ -6,6 +6,7 @@ cdef extern from "dkcore.h" nogil:
     enum: DK_MAX_VECTORS
     enum: DK_MAX_SCALARS
     enum: DK_STATE
+    enum: DK_OUTSIDE
 
     ctypedef enum dk_status:
         DK_OK
@@ -18,6 +19,7 @@ cdef extern from "dkcore.h" nogil:
         DK_TIMEOUT
         DK_FULL
         DK_NOT_FINITE
+        DK_BROKEN
 
     const char *dk_error()
 
@@ -93,10 +95,58 @@ cdef extern from "dkcore.h" nogil:
         dk_status status
         double scalars[16]
         double timeout_s
+        uint64_t max_ahead
+        int32_t bounded
+        double patience_s
         double staleness
         double seconds
         uint64_t bad_element
         char message[512]
 
+    ctypedef struct dk_pass:
+        dk_kernel kernel
+        int32_t vectors
+        int32_t role[8]
+        void *outside[8]
+        double scalars[16]
+        uint64_t first
+        uint64_t end
+        uint64_t *versions
+        uint64_t *raise_ "raise"
+        double timeout_s
+
+    ctypedef struct dk_pulse:
+        uint32_t live
+        uint32_t waiting
+        uint64_t slowest
+        char rule[128]
+
+    ctypedef struct dk_gate_view:
+        uint32_t members
+        uint32_t arrived
+
+    dk_status dk_center_pass(dk_center *center, const dk_pass *pass_)
+    dk_status dk_center_break(dk_center *center, const char *reason)
+    dk_status dk_center_check(const dk_center *center)
+    dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest)
+    dk_status dk_center_declare(dk_center *center, const char *rule)
+    dk_status dk_center_pulse(dk_center *center, dk_pulse *out)
+    dk_status dk_gate_members(dk_center *center, uint32_t gate, int32_t change, int absolute)
+    dk_status dk_gate_arrive(dk_center *center, uint32_t gate, uint32_t *ticket)
+    dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double timeout_s)
+    dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out)
+    dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived)
+
     dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
     dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
+
+    ctypedef enum dk_codec:
+        DK_CODEC_NONE
+        DK_CODEC_BF16
+        DK_CODEC_FP16
+        DK_CODEC_INT8
+        DK_CODEC_TOPK
+    uint64_t dk_codec_bytes(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n)
+    dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes)
+    dk_status dk_decode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)
+    dk_status dk_decode_add(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)

@@ -17,12 +17,16 @@ HOMES = {
     "Rule": "rule",
     "init": "nodes",
     "rule": "rule",
+    "synchronous": "synchronous",
     "ADAG": "trainers",
     "AEASGD": "trainers",
     "AGN": "trainers",
+    "AveragingTrainer": "trainers",
     "DOWNPOUR": "trainers",
+    "DiLoCo": "trainers",
     "DynSGD": "trainers",
     "EAMSGD": "trainers",
+    "EASGD": "trainers",
     "Experimental": "trainers",
     "SingleTrainer": "trainers",
 }
@@ -32,10 +36,11 @@ __all__ = [*HOMES, *MODULES]
 
 
 class Package(ModuleType):
-    """`rule` names a module too, which the import of anything puts into our namespace: there the decorator wins."""
+    """`rule` and `synchronous` name modules too, which the import of anything puts into our namespace: there the decorator wins."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value.rule if name == "rule" and isinstance(value, ModuleType) else value)
+        decorator = name in ("rule", "synchronous") and isinstance(value, ModuleType)
+        super().__setattr__(name, getattr(value, name) if decorator else value)
 
 
 sys.modules[__name__].__class__ = Package

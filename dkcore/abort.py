@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from dkcore.errors import MergeError
 from dkcore.guard import MPI_SEGMENTS, SHARED_MEMORY
 from dkcore.watch import Terminated
 
@@ -19,6 +20,7 @@ __all__ = ["abort", "abort_on_uncaught", "at_abort", "exit_code", "mpi_segments"
 
 RUNNERS = ("<frozen runpy>", "mpi4py/__main__.py", "mpi4py/run.py", "dkcore/worker.py")
 DRAIN = 1.0  # seconds at most for mpiexec to read what a rank said last
+LATER = 1.0  # seconds for the other nodes to find out and say so, when one has vanished
 STUCK = 3.0  # seconds after which an MPI_Abort that does not come through is helped
 
 functions: list[Callable[[], None]] = []
@@ -67,6 +69,8 @@ def abort_on_uncaught() -> Callable[[], None]:
         trace = own_frames(trace)
         before(kind, error.with_traceback(trace), trace)
         if os.getpid() == pid:  # a forked child is no rank
+            if isinstance(error, MergeError):
+                time.sleep(LATER)
             abort(exit_code(error))
 
     def undo():

@@ -10,12 +10,14 @@ from weakref import WeakSet
 import numpy as np
 
 from dkcore.engine import engine
-from dkcore.errors import LayoutError, RuleError, expected
+from dkcore.errors import LayoutError, MergeError, RuleError, expected
 from dkcore.kernels import Kernel, compile_kernel
 from dkcore.rule import ENGINE_SCALARS, Rule
 
 if TYPE_CHECKING:
     from dkcore._engine import Call
+    from dkcore.meeting import Meeting
+    from dkcore.synchronous import Synchronous
 
 __all__ = ["Center", "Worker"]
 
@@ -55,6 +57,7 @@ class Center:
         self.claiming = threading.Lock()  # two threads that come first at once would claim two slots
         self.claimed: WeakSet = WeakSet()  # slots of this process that were not released yet
         self.calls: dict[Rule, tuple[Call, set[str]]] = {}
+        self.meeting: Meeting | None = None
 
     @classmethod
     def create(cls, array, *, name: str | None = None, slots: int = 64, states: int = 0, stripe_bytes: int = 131072,
@@ -88,14 +91,28 @@ class Center:
         return cls(engine().Segment.attach(full_name(name), size, itemsize, digest, timeout), full_name(name))
 
     @classmethod
-    def of(cls, model, world, *, rule: Rule | None = None, timeout: float = 60.0, note: str = "") -> "Center":
-        """The center of this node for a Keras model, with rank 0's weights; every rank of ``world`` calls it.
+    def of(cls, model, world, *, rule: "Rule | Synchronous | None" = None, timeout: float = 60.0, note: str = "",
+           merge_every: str | int = "auto", merge_compression: str = "none", merge_timeout: float = 60.0,
+           on_node_loss: str = "stop") -> "Center":
+        """The center of this node for a Keras model or a flat array, with rank 0's values; every rank of ``world`` calls it.
 
-        rule: needed for rules with state vectors, so that they get their room. LayoutError, on every rank, when models differ.
+        On several nodes their centers are merged while workers train, see `dkcore.merging.Merging` for the settings. rule:
+        needed for rules with state vectors and for synchronous methods. LayoutError, on every rank, when models differ.
         """
         from dkcore.joining import join
+        from dkcore.merging import Merging
 
-        return join(cls, model, world, states=len(rule.states) if rule else 0, timeout=timeout, note=note)
+        settings = Merging(merge_every, merge_compression, merge_timeout, on_node_loss)
+        return join(cls, model, world, rule=rule, settings=settings, timeout=timeout, note=note)
+
+    def finish(self) -> None:
+        """Wait until every rank of the job has called this: then the center is final, and equal bit for bit on all nodes.
+
+        Training may go on afterwards. MergeError when another node vanished. Returns at once for a center that no other rank
+        was told of (`create`, `attach`).
+        """
+        if self.meeting is not None:
+            self.meeting.finish()
 
     def worker(self, rank: int = -1) -> "Worker":
         """Claim a slot for one more worker of this process. rank: a number of your own, shown by monitors."""
@@ -135,8 +152,12 @@ class Center:
         return out
 
     def copy_to(self, model) -> None:
-        """Give a Keras model the weights of the center: what to evaluate and to save when all workers are done."""
+        """Give a Keras model the weights of the center: what to evaluate and to save after `finish`."""
         from dkcore.replica import Replica
+
+        if self.meeting is not None and self.meeting.nodes > 1 and not self.meeting.final:
+            what = "center.finish() on every rank before the center is taken"
+            raise MergeError(expected(what, "none since the last training", "Only then do all nodes hold the same center."))
 
         Replica(model).write(self.snapshot())
 
@@ -170,7 +191,12 @@ class Center:
         return self.segment.slot(worker.slot.index)
 
     def close(self) -> None:
-        """Release all workers of this process and let go of the shared memory."""
+        """Release all workers of this process and let go of the shared memory.
+
+        On several nodes the leader waits for the other ranks to finish: its node goes on merging until all are done.
+        """
+        if self.meeting is not None:
+            self.meeting.close()
         for slot in list(self.claimed):
             slot.release()
         self.own_worker = None
@@ -180,7 +206,9 @@ class Center:
     def __enter__(self) -> "Center":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, kind, *error) -> None:
+        if kind is not None:  # an error is on its way: the other ranks will not come
+            self.meeting = None
         self.close()
 
     def __repr__(self) -> str:
@@ -196,20 +224,22 @@ class Worker:
         center.claimed.add(self.slot)
 
     def call(self, rule: Rule, *, p: np.ndarray | None = None, check_finite: bool = False, kernel: Kernel | None = None,
-             timeout: float = 60.0, **scalars: float) -> "Call":
+             timeout: float = 60.0, max_staleness: int | None = None, patience: float = 600.0, **scalars: float) -> "Call":
         """A prepared exchange; ``call.flat(w)`` or ``call.segments(addresses, lengths)`` runs it.
 
         p: the previous, center's size and dtype; allocated with zeros when the rule names it and none is given.
         check_finite: refuse NaN and infinity before the center sees them. kernel: another than the best. timeout: seconds
-        to wait for one stripe. scalars: hyper-parameters; ``window`` may be set later by ``call.set("window", 12)``.
+        to wait for one stripe. max_staleness: exchanges that it may be ahead of the slowest live worker; it waits up to
+        ``patience`` seconds for that. scalars: hyper-parameters; ``window`` may be set later by ``call.set("window", 12)``.
         """
-        call = self.prepare(rule, check_finite=check_finite, kernel=kernel, timeout=timeout)
+        bound = {"max_ahead": max_staleness, "patience": patience}
+        call = self.prepare(rule, check_finite=check_finite, kernel=kernel, timeout=timeout, **bound)
         call.set_all(rule.fill(scalars, ENGINE_SCALARS))
         if "p" in rule.vectors:
             call.p = np.zeros(self.center.size, self.center.dtype) if p is None else p
         return call
 
-    def prepare(self, rule: Rule, *, check_finite: bool = False, kernel: Kernel | None = None, timeout: float = 60.0) -> "Call":
+    def prepare(self, rule: Rule, *, check_finite: bool = False, kernel: Kernel | None = None, timeout: float = 60.0, **bound) -> "Call":
         """A call without its scalars and its p."""
         kernel = kernel or compile_kernel(rule, self.center.dtype)
         if len(rule.states) > self.center.states:
@@ -217,7 +247,7 @@ class Worker:
             advice = f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."
             raise RuleError(expected(what, f"{self.center.states}", advice))
         roles = [ROLES.get(name, 3 + rule.states.index(name) if name in rule.states else 0) for name in rule.vectors]
-        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout)
+        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, **bound)
 
     def pull_call(self, p: np.ndarray | None = None, *, timeout: float = 60.0) -> "Call":
         """A prepared pull, w = c (and p = c when given): how a worker joins."""
@@ -225,8 +255,9 @@ class Worker:
         call.p = p
         return call
 
-    def native_call(self, kernel, roles, names, check_finite, timeout) -> "Call":
-        return engine().Call(self.slot, kernel, roles, names, typenum=self.center.dtype.num, check_finite=check_finite, timeout=timeout)
+    def native_call(self, kernel, roles, names, check_finite, timeout, **bound) -> "Call":
+        settings = {"typenum": self.center.dtype.num, "check_finite": check_finite, "timeout": timeout}
+        return engine().Call(self.slot, kernel, roles, names, **settings, **bound)
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
         """Tell monitors how far this worker is."""

@@ -1,4 +1,4 @@
-"""The command line: ``dkcore train | run | rules | doctor | clean``."""
+"""The command line: ``dkcore train | run | simulate | rules | doctor | clean``."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from rich.table import Table
 import dkcore
 from dkcore.errors import DkcoreError, expected
 from dkcore.rules import REGISTRY
+from dkcore.simulate import simulate
 
 __all__ = ["main"]
 
@@ -78,6 +79,11 @@ def main() -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Anew each epoch.")
 @click.option("--check-finite/--no-check-finite", default=True, show_default=True, help="Stop at NaN and infinity.")
+@click.option("--max-staleness", type=int, help="Exchanges that a worker may be ahead of the slowest. [default: any]")
+@click.option("--merge-every", default="auto", show_default=True, help="Between nodes: auto, a number of exchanges, or a time (0.5s).")
+@click.option("--merge-compression", default="none", show_default=True, help="none, bf16, fp16, int8 or topk:FRACTION.")
+@click.option("--merge-timeout", default=60.0, show_default=True, help="Seconds that another node may be silent.")
+@click.option("--on-node-loss", type=click.Choice(["stop", "shrink"]), default="stop", show_default=True, help="shrink: Open MPI, ULFM.")
 @with_hosts
 @click.option("--module", "modules", multiple=True, help="Module or file that registers custom layers.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("dkcore-out"), show_default=True, help="Where results go.")
@@ -129,6 +135,9 @@ def summary_table(summary: dict) -> Table:
         "throughput": f"{summary['samples_per_s'] or 0:,.0f} samples/s",
         "exchanges": f"{summary['exchanges']:,}, {share} of the time, staleness {summary['mean_staleness']:.2f}",
     }
+    if summary["nodes"] > 1:
+        sent, ratio = summary["merge_bytes_sent"] / 1e6, summary["merge_bytes_ratio"] or 1
+        texts["merges"] = f"{summary['merges']:,} of {summary['nodes']} nodes, {sent:,.1f} MB sent ({ratio:.1%} of plain)"
     if summary["test_loss"] is not None:
         accuracy = "" if summary["test_accuracy"] is None else f", accuracy {summary['test_accuracy']:.4f}"
         texts["test"] = f"loss {summary['test_loss']:.4f}{accuracy}"
@@ -167,14 +176,18 @@ def rules() -> None:
     """Show the built-in rules with formula and source."""
     import inspect
 
+    from dkcore.synchronous import METHODS
+
     table = Table("rule", "formula", "scalars", "source", show_lines=True)
-    for name, rule in REGISTRY.items():
+    known = REGISTRY | METHODS
+    for name, rule in known.items():
         if name != rule.name:
             continue
-        lines = inspect.getsource(rule.formula).splitlines()
+        formulas = [rule.formula] if name in REGISTRY else [rule.gather.formula, rule.outer.formula]
+        lines = [line for formula in formulas for line in inspect.getsource(formula).splitlines()]
         body = [line.strip() for line in lines if line.startswith("    ") and '"""' not in line]
         scalars = ", ".join(f"{scalar}={rule.defaults[scalar]:g}" if scalar in rule.defaults else scalar for scalar in rule.scalars)
-        aliases = [alias for alias, other in REGISTRY.items() if other is rule and alias != name]
+        aliases = [alias for alias, other in known.items() if other is rule and alias != name]
         table.add_row("\n".join([name, *aliases]), "\n".join(body), scalars, rule.doc)
     Console().print(table)
 
@@ -200,3 +213,6 @@ def clean() -> None:
 
     removed = sweep_orphans()
     click.echo(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
+
+
+main.add_command(simulate)

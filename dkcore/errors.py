@@ -5,6 +5,7 @@ __all__ = [
     "DataError",
     "DkcoreError",
     "LayoutError",
+    "MergeError",
     "MissingError",
     "ModelError",
     "NoRoomError",
@@ -41,6 +42,10 @@ class StripeTimeoutError(DkcoreError, TimeoutError):
 
 class NotFiniteError(DkcoreError, FloatingPointError):
     """NaN or infinity in a worker's weights; the center never saw them."""
+
+
+class MergeError(DkcoreError, RuntimeError):
+    """The centers of the nodes cannot be merged any longer: a node vanished, or does not fit the others."""
 
 
 class RankError(DkcoreError, RuntimeError):

@@ -11,6 +11,7 @@ from dkcore.errors import LayoutError, NotFiniteError, RuleError, expected
 from dkcore.history import History
 from dkcore.replica import Replica
 from dkcore.rule import ENGINE_SCALARS, Rule
+from dkcore.synchronous import Synchronous, check_staleness
 
 __all__ = ["Exchange"]
 
@@ -24,12 +25,14 @@ class Exchange(keras.callbacks.Callback):
 
     Args:
         center: the center of this node; its size, dtype and layout must fit the model.
-        rule: a rule of `dkcore.rules`, or your own.
+        rule: a rule of `dkcore.rules`, or your own; or a synchronous method, for a center made by ``Center.of(..., rule=rule)``.
         window: optimizer steps between exchanges, 1 or more.
         check_finite: stop training, naming worker and step, before NaN or infinity reaches the center.
         rank: this worker's number, for monitors and messages.
         samples_per_epoch, batch_size, epochs: what a progress bar needs; unknown when 0.
         timeout: seconds to wait for one stripe of the center.
+        max_staleness: exchanges that this worker may be ahead of the slowest live one of all nodes; it waits then. None: any.
+        patience: seconds to wait for slower workers, at such a bound or at a round.
         scalars: hyper-parameters of the rule (``alpha=0.1``).
 
     Attributes:
@@ -38,14 +41,21 @@ class Exchange(keras.callbacks.Callback):
         histogram: after training, how often a stripe had staleness 0, 1, ... 62, and 63 or more.
     """
 
-    def __init__(self, center: Center, rule: Rule, window: int = 12, *, check_finite: bool = True, rank: int = -1,
-                 samples_per_epoch: int = 0, batch_size: int = 0, epochs: int = 0, timeout: float = 60.0, **scalars: float):
+    def __init__(self, center: Center, rule: Rule | Synchronous, window: int = 12, *, check_finite: bool = True, rank: int = -1,
+                 samples_per_epoch: int = 0, batch_size: int = 0, epochs: int = 0, timeout: float = 60.0,
+                 max_staleness: int | None = None, patience: float = 600.0, **scalars: float):
         super().__init__()
         if not isinstance(window, int | np.integer) or window < 1:
             raise ValueError(expected("a window of 1 or more steps", repr(window), "Pass window=12."))
-        if not isinstance(rule, Rule):
+        if not isinstance(rule, Rule | Synchronous):
             raise RuleError(expected("a rule, such as dkcore.rules.adag", repr(rule), "Decorate your formula with @dkcore.rule."))
-        rule.fill(scalars, ENGINE_SCALARS)
+        check_staleness(max_staleness, rule)
+        self.synchronous = rule if isinstance(rule, Synchronous) else None
+        if self.synchronous and (center.meeting is None or center.meeting.synchronous is None):
+            what = f"a center made for the synchronous method {rule.name!r}"
+            raise RuleError(expected(what, "another", "Make it by Center.of(model, world, rule=rule)."))
+        self.filled = rule.fill(scalars, ENGINE_SCALARS)
+        self.bound = {"max_staleness": max_staleness, "patience": patience}
         self.center, self.rule, self.window, self.scalars = center, rule, int(window), scalars
         self.check_finite, self.rank, self.timeout = check_finite, rank, timeout
         self.samples_per_epoch, self.batch_size, self.epochs = samples_per_epoch, batch_size, epochs
@@ -67,8 +77,15 @@ class Exchange(keras.callbacks.Callback):
             what = f"a model of {self.center.size} {self.center.dtype} like that of the center"
             raise LayoutError(expected(what, f"{self.replica.size} {np.dtype(self.replica.dtype)}", "Make it by Center.of(model, world)."))
         self.worker = self.center.worker(self.rank)
-        self.call = self.worker.call(self.rule, check_finite=self.check_finite, timeout=self.timeout, **self.scalars)
-        self.replica.run(self.worker.pull_call(self.call.p, timeout=self.timeout))
+        rule, scalars = self.rule, self.scalars
+        if self.synchronous:
+            rule, scalars = rule.gather, rule.part(rule.gather, scalars)
+        self.call = self.worker.call(rule, check_finite=self.check_finite, timeout=self.timeout, **self.bound, **scalars)
+        self.pull = self.worker.pull_call(self.call.p, timeout=self.timeout)
+        self.replica.run(self.pull)
+        if self.center.meeting is not None:
+            own = {name: value for name, value in self.filled.items() if name not in ENGINE_SCALARS}
+            self.center.meeting.learn(self.rule, own)
         self.steps_before = (self.replica.steps() or 0) - self.steps
         self.report(float("nan"))
 
@@ -92,6 +109,9 @@ class Exchange(keras.callbacks.Callback):
         if self.pending:  # fit was stopped within an epoch
             self.exchange(logs)
         self.histogram = self.center.slot(self.worker)["histogram"]
+        if self.synchronous:
+            self.histogram = np.concatenate([[self.histogram.sum()], np.zeros(len(self.histogram) - 1)]).astype(np.uint64)
+            self.center.meeting.leave_rounds()
         self.worker.release()
 
     def count(self) -> int:
@@ -104,20 +124,26 @@ class Exchange(keras.callbacks.Callback):
     def exchange(self, logs: Mapping | None) -> None:
         """One exchange now, of the steps since the last one."""
         numbers = numbers_of(logs)  # waits for the step, where steps are asynchronous
-        if "window" in self.rule.scalars:
+        if "window" in self.call.names:
             self.call.set("window", self.pending)
         start = time.perf_counter()
         try:
             self.replica.run(self.call)
         except NotFiniteError as error:
             raise NotFiniteError(self.explain(error)) from error
+        staleness = self.call.staleness
+        if self.synchronous:
+            staleness = 0.0  # all move from the same center
+            self.center.meeting.round(self.bound["patience"])
+            if self.synchronous.pull:
+                self.replica.run(self.pull)
         self.durations.append(time.perf_counter() - start)
         self.exchanges += 1
         self.pending = 0
-        self.staleness_sum += self.call.staleness
+        self.staleness_sum += staleness
         loss = numbers.pop("loss", float("nan"))
         self.history.append(
-            step=self.steps, time=time.time() - self.started, epoch=self.epoch, loss=loss, metrics=numbers, staleness=self.call.staleness
+            step=self.steps, time=time.time() - self.started, epoch=self.epoch, loss=loss, metrics=numbers, staleness=staleness
         )
         self.report(loss)
 

@@ -86,7 +86,8 @@ def causes(lost: list[int], statuses: dict[int, Status], directory: Path) -> lis
     ended = [rank for rank, status in statuses.items() if status.state in ("running", "lost") and rank not in reported]
     for process, host in re.findall(r"\bPID (\d+) (?:RUNNING AT|on node) (\S+)(?!\S| calling)", log):
         alike = [rank for rank in ended if str(statuses[rank].pid) == process]  # hosts may have processes of the same number
-        if named := [rank for rank in alike if statuses[rank].host == host] or alike[:1]:
+        mourned = [rank for rank in alike if statuses[rank].state == "lost"]
+        if named := [rank for rank in alike if statuses[rank].host == host] or mourned or alike[:1]:
             return named
     for rank in map(int, re.findall(r"Process name: \[\S+,(\d+)\]", log)):
         if rank in ended:

@@ -4,16 +4,20 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from dkcore import mnist, npz
 from dkcore.errors import MissingError, ModelError, expected
 from dkcore.job import Job
 from dkcore.rules import REGISTRY
+from dkcore.synchronous import METHODS
 from dkcore.trainers import TRAINERS, Trainer
 
 __all__ = ["job_of"]
 
+SETTINGS = ("epochs", "batch_size", "learning_rate", "scale", "seed", "shuffle", "check_finite", "max_staleness", "merge_every",
+            "merge_compression", "merge_timeout", "on_node_loss")  # fmt: skip
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -23,17 +27,19 @@ def job_of(directory: str, *, model: str, data: str, trainer: str, window: int |
     """The job in ``directory`` that the options of ``dkcore train`` ask for."""
     preset = trainer_of(trainer)
     file, modules = locate_model(model), [str(Path(name).resolve()) if name.endswith(".py") else name for name in modules]
-    settings = {name: options[name] for name in ("epochs", "batch_size", "learning_rate", "scale", "seed", "shuffle", "check_finite")}
-    if optimizer and preset.optimizer != Trainer.optimizer:
+    settings = {name: options[name] for name in SETTINGS}
+    if optimizer and isinstance(preset.optimizer, Mapping):
         advice = "It is defined by its own; --learning-rate may be set."
         raise ValueError(expected(f"no --optimizer for {preset.__name__}", optimizer, advice))
-    optimizer = optimizer or (None if preset.optimizer == Trainer.optimizer else dict(preset.optimizer))
+    own = dict(preset.optimizer) if isinstance(preset.optimizer, Mapping) else preset.optimizer
+    optimizer = optimizer or (None if preset.optimizer == Trainer.optimizer else own)
+    workers = preset.workers if workers is None else workers
     job = Job(
         trainer=preset.__name__,
         rule=preset.rule,
-        scalars={**preset.scalars, **dict(map(scalar_of, scalars))},
+        scalars={**preset.scalars_for(workers), **dict(map(scalar_of, scalars))},
         window=preset.window if window is None else window,
-        workers=preset.workers if workers is None else workers,
+        workers=workers,
         backend=backend or default_backend(),
         model="model.keras" if file.endswith(".keras") else file,
         optimizer=optimizer,
@@ -54,7 +60,7 @@ def trainer_of(name: str) -> type[Trainer]:
     for known, kind in TRAINERS.items():
         if known.lower() == name.lower():
             return kind
-    if name in REGISTRY:
+    if name in REGISTRY or name in METHODS:
         return type(name, (Trainer,), {"rule": name})
     raise ValueError(expected(f"a trainer of {', '.join(TRAINERS)}, or a rule", repr(name), "`dkcore rules` shows the rules."))
 

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkcore.errors import DataError, expected
+from dkcore.merging import Merging
 from dkcore.rule import ENGINE_SCALARS, Rule
 from dkcore.rules import REGISTRY
+from dkcore.synchronous import METHODS, Synchronous, check_staleness
 
 if TYPE_CHECKING:
     from dkcore.nodes import World
@@ -38,7 +40,7 @@ class Job:
 
     Attributes:
         trainer: the name to report.
-        rule: name of a built-in rule, or `Rule.to_dict` of any.
+        rule: name of a built-in rule or synchronous method, or `to_dict` of any.
         scalars: its hyper-parameters.
         window: optimizer steps between exchanges.
         model: ``model.keras`` in the directory, or ``FILE.py:FUNCTION``.
@@ -48,6 +50,8 @@ class Job:
         modules: names or files of modules that register custom layers; paths: where to look for them.
         scale: training and test images are multiplied by it, None leaves them as they are.
         steps_per_execution: None chooses it (the window on TensorFlow).
+        max_staleness: exchanges that a worker may be ahead of the slowest live one; None: any.
+        merge_every, merge_compression, merge_timeout, on_node_loss: see `dkcore.merging.Merging`; for jobs on several nodes.
     """
 
     trainer: str = "ADAG"
@@ -71,6 +75,11 @@ class Job:
     scale: float | None = None
     check_finite: bool = True
     steps_per_execution: int | None = None
+    max_staleness: int | None = None
+    merge_every: str | int = "auto"
+    merge_compression: str = "none"
+    merge_timeout: float = 60.0
+    on_node_loss: str = "stop"
     directory: Path | None = None
 
     def __post_init__(self):
@@ -81,17 +90,20 @@ class Job:
         if self.backend not in ("tensorflow", "jax", "torch"):
             raise ValueError(expected("a backend of tensorflow, jax, torch", repr(self.backend), "These are what Keras 3 trains on."))
         self.the_rule.fill(self.scalars, ENGINE_SCALARS)
+        check_staleness(self.max_staleness, self.the_rule)
+        Merging(self.merge_every, self.merge_compression, self.merge_timeout, self.on_node_loss)
         if self.the_rule.name == "single" and self.workers != 1:  # the last writer would win, and the others' work be lost
             raise ValueError(expected("1 worker for plain training", self.workers, "Choose another trainer for more."))
 
     @property
-    def the_rule(self) -> Rule:
-        """The rule itself."""
-        if isinstance(self.rule, str):
-            if self.rule not in REGISTRY:
-                raise ValueError(expected(f"a rule of {', '.join(REGISTRY)}", repr(self.rule), "`dkcore rules` shows them."))
-            return REGISTRY[self.rule]
-        return Rule.from_dict(self.rule)
+    def the_rule(self) -> Rule | Synchronous:
+        """The rule or the synchronous method itself."""
+        known = REGISTRY | METHODS
+        if isinstance(self.rule, dict):
+            return (Synchronous if "gather" in self.rule else Rule).from_dict(self.rule)
+        if self.rule not in known:
+            raise ValueError(expected(f"a rule of {', '.join(known)}", repr(self.rule), "`dkcore rules` shows them."))
+        return known[self.rule]
 
     def save(self, directory: Path | str, data: dict | None = None) -> "Job":
         """Write job.json, and the arrays of ``data`` (keys x_train, y_train, x_test, y_test) if given."""
@@ -139,5 +151,7 @@ class Job:
                 if on_tick:
                     on_tick()
 
-            settings = {"mpi": mpi, "hosts": hosts, "temporary": temporary}
+            tolerant = self.on_node_loss == "shrink"
+            mpi = "openmpi" if tolerant and mpi == "auto" else mpi
+            settings = {"mpi": mpi, "hosts": hosts, "temporary": temporary, "tolerant": tolerant}
             launch([str(self.directory)], self.workers, directory=self.directory, on_tick=tick, **settings)

@@ -1,6 +1,7 @@
 """How the ranks of a world come to share one center: compare models, create it once a node, attach, and look again."""
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from dkcore.center import SHARED_MEMORY
 from dkcore.errors import DkcoreError, LayoutError, expected
-from dkcore.replica import Replica
+from dkcore.guard import MARK
+from dkcore.meeting import meet
 
 if TYPE_CHECKING:
     from dkcore.center import Center
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["join"]
 
 
-def join(kind: type["Center"], model, world: "World", *, states: int, timeout: float, note: str) -> "Center":
+def join(kind: type["Center"], model, world: "World", *, rule, settings, timeout: float, note: str) -> "Center":
     """The center of this node with rank 0's weights; see `Center.of`. Every rank returns one, or every rank raises."""
+    states = len(rule.states) if rule else 0
     replica, failure = None, None
     try:
-        replica = Replica(model)
+        replica = replica_of(model)
     except DkcoreError as error:  # told to the others first: they would wait for ever in the next collective call
         failure = error
     refuse_differences(world, replica, failure)
@@ -42,7 +45,29 @@ def join(kind: type["Center"], model, world: "World", *, states: int, timeout: f
     if world.leader:  # under a user's own mpirun nobody else would, before the next sweep
         world.at_abort(functools.partial(remove, center.name))
     world.node.Barrier()  # nobody lets go of the center before everybody holds it
+    if world.leader and world.size > 1 and (world.rank > 0 or MARK not in os.environ):
+        remove(center.name)  # no launcher looks for it here, and nothing will be left of it, however the job ends
+    center.meeting = meet(center, world, rule, settings)
     return center
+
+
+def replica_of(model):
+    if isinstance(model, np.ndarray):
+        return Flat(model)
+    from dkcore.replica import Replica
+
+    return Replica(model)
+
+
+class Flat:
+    """An array in the place of a model's replica: a center for who trains without Keras."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = np.ascontiguousarray(array).ravel()
+        self.dtype, self.size, self.layout, self.digest = self.array.dtype, self.array.size, [("array", array.shape)], 0
+
+    def read(self) -> np.ndarray:
+        return self.array
 
 
 def remove(name: str) -> None:
@@ -50,7 +75,7 @@ def remove(name: str) -> None:
     Path(SHARED_MEMORY, name).unlink(missing_ok=True)
 
 
-def refuse_differences(world: "World", replica: Replica | None, failure: Exception | None) -> None:
+def refuse_differences(world: "World", replica, failure: Exception | None) -> None:
     """Raise on every rank when one rank has no replica, or another model than rank 0."""
     mine = None if replica is None else (replica.digest, np.dtype(replica.dtype).name, replica.layout)
     everyone = world.comm.allgather((mine, None if failure is None else str(failure)))
@@ -59,7 +84,7 @@ def refuse_differences(world: "World", replica: Replica | None, failure: Excepti
     for rank, (theirs, error) in enumerate(everyone):
         if error:
             raise DkcoreError(f"rank {rank} has no replica: {error}")
-        if theirs[0] != everyone[0][0][0]:
+        if theirs != everyone[0][0]:
             raise LayoutError(expected("the same model on every rank", difference(rank, everyone[0][0], theirs), "Build it alike."))
 
 

@@ -16,7 +16,6 @@ from dkcore.cache import cache_directory
 from dkcore.engine import engine
 from dkcore.errors import LayoutError, RuleError, expected
 from dkcore.rule import Rule
-from dkcore.rules import REGISTRY
 
 __all__ = ["Kernel", "compile_kernel", "instruction_sets"]
 
@@ -46,7 +45,7 @@ def compile_kernel(rule: Rule, dtype: np.dtype | type | str, via: str | None = N
         raise LayoutError(expected("float32 or float64", name, "Other dtypes have no kernels."))
     if not isinstance(rule, Rule):
         raise RuleError(expected("a rule", repr(rule), "Decorate the formula with @dkcore.rule."))
-    builtin = REGISTRY.get(rule.name)
+    builtin = emit.builtin().get(rule.name)
     is_builtin = builtin is not None and (builtin.nodes, builtin.outputs) == (rule.nodes, rule.outputs)
     if via == "numba" or (via is None and not is_builtin):
         # Keyed by what is computed, not by the name: a notebook defines the same rule again and again.

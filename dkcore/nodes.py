@@ -6,6 +6,8 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,7 +34,8 @@ opened: "World | None" = None
 class World:
     """The ranks of a job, as one of them sees it. Made by `init`; a context manager.
 
-    rank, size: in the job. node_rank, node_size: among the ranks that share memory. id: of the job, the same on all ranks.
+    rank, size: in the job. node_rank, node_size: among the ranks that share memory. names: of the nodes, for messages, in the
+    order of their first ranks. id: of the job, the same on all ranks.
     comm, node: the mpi4py communicators of both. cores: threads that are this rank's fair share of the node.
     """
 
@@ -45,7 +48,14 @@ class World:
     comm: object = field(repr=False)
     node: object = field(repr=False)
     closers: list[Callable] = field(repr=False)
-    tellers: list[Callable[[int, float], None]] = field(default_factory=list, repr=False)
+    names: list[str] = field(default_factory=lambda: [socket.gethostname()])
+    watch: Watch | None = field(default=None, repr=False)
+    tolerant: bool = False
+
+    @property
+    def nodes(self) -> int:
+        """How many groups of ranks share memory."""
+        return len(self.names)
 
     @property
     def leader(self) -> bool:
@@ -65,18 +75,32 @@ class World:
 
         It is called in a thread of its own, possibly on every rank of the node, shortly before the job is torn down.
         """
-        self.tellers.append(function)
+        if self.watch is not None:
+            self.watch.tellers.append(function)
+
+    def tolerate(self, function: Callable[[int], None]) -> None:
+        """From now on the death of another rank does not end the job: ``function(rank)`` is called for those of this node.
+
+        A node whose leader died is lost: its other ranks end. Needs an MPI that goes on, and at exit does without its end,
+        which would wait for the dead.
+        """
+        self.tolerant = True
+        if self.watch is not None:
+            self.watch.tolerate = function
 
     def abort(self, code: int = 1, reason: str = "") -> None:
         """End the whole job at once: no rank returns from this, mpiexec exits with ``code``."""
         abort(code, reason)
+
+    def at_close(self, function: Callable[[], None]) -> None:
+        """Have ``function()`` called when this rank ends well, while the others still are watched."""
+        self.closers.insert(0, lambda linger: function())
 
     def close(self, linger: float = 0.0) -> None:
         """Say that this rank ended well: it is not watched any longer. Done at exit; harmless when repeated."""
         global opened
         if opened is self and os.getpid() == self.pid:  # a forked child is no rank
             opened = None
-            atexit.unregister(self.close)
             for closer in self.closers:
                 closer(linger)
 
@@ -105,8 +129,17 @@ def init() -> World:
             unlink_segments()  # Open MPI forgets them; nobody else will ever open them
         check_size(communicator.size)
         opened = join(communicator.Dup())
-        atexit.register(opened.close, LINGER)
+        atexit.register(leave, opened)
     return opened
+
+
+def leave(world: World) -> None:
+    """The end of a rank that ended well; the last of all functions at exit."""
+    world.close(LINGER)
+    if world.tolerant and world.size > 1 and os.getpid() == world.pid:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # MPI_Finalize waits for ranks that died
 
 
 def join(comm) -> World:
@@ -123,7 +156,15 @@ def join(comm) -> World:
         unlink_segments(MAPPED_AT_INIT)
     watch.start()
     closers = [watch.end, lambda linger: undo()]
-    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, watch.tellers)
+    names = names_of(comm, node)
+    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names, watch)
+
+
+def names_of(comm, node) -> list[str]:
+    """What to call each node: its host and its ranks."""
+    mine = node.allgather(comm.rank)
+    everyone = dict(comm.allgather((mine[0], (socket.gethostname(), mine))))
+    return [f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))})" for _, (host, ranks) in sorted(everyone.items())]
 
 
 @contextlib.contextmanager

@@ -25,14 +25,14 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dkcore.errors import RuleError, expected
 
-__all__ = ["ENGINE_SCALARS", "Node", "Rule", "rule"]
+__all__ = ["ENGINE_SCALARS", "Node", "Rule", "formula", "rule"]
 
 ENGINE_SCALARS = ("window", "staleness", "workers")
 
 ARITHMETIC = {"add", "subtract", "multiply", "divide", "negative"}
 COMPARISON = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"}
 LOGIC = {"bitwise_and", "bitwise_or", "invert"}
-FUNCTIONS = {"sqrt", "absolute", "square"}
+FUNCTIONS = {"sqrt", "absolute", "square", "rint"}
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Rule:
                     values.append(-args[0] if node.op == "negative" else python[node.op](*args))
                 else:
                     values.append(getattr(np, node.op)(*args))
-        return tuple(values[self.outputs[name]] for name in ("c", "w", *self.states))
+        return tuple(values[index] for index in self.outputs.values())
 
     def to_dict(self) -> dict:
         """Plain data, for JSON; `from_dict` makes the same rule of it."""
@@ -244,6 +244,26 @@ def rule(function: Callable) -> Rule:
     (array([1., 3.], dtype=float32), array([1., 3.], dtype=float32))
     """
     trace = Trace(function.__name__)
+    vectors, *_ = read_signature(trace, function)
+    if not {"c", "w"} <= set(vectors):
+        trace.refuse("a signature like (c, w, p, *, window)", f"({', '.join(vectors)})", "Name c and w at least.")
+    return follow(trace, function, ("c", "w", *(name for name in vectors if name not in ("c", "w", "p"))))
+
+
+def formula(*outputs: str) -> Callable[[Callable], Rule]:
+    """Make a formula of vectors of any names, for what is not an exchange: `outputs` are those that it returns anew.
+
+    >>> @formula("d")
+    ... def difference(c, s, d):
+    ...     return (c - s,)
+    >>> difference(np.float32([3]), np.float32([1]), None)
+    (array([2.], dtype=float32),)
+    """
+    return lambda function: follow(Trace(function.__name__), function, outputs)
+
+
+def follow(trace: Trace, function: Callable, names: tuple[str, ...]) -> Rule:
+    """Run the function on symbols; ``names`` are the vectors that it must return, in order."""
     vectors, scalars, defaults = read_signature(trace, function)
     symbols = [trace.add("vector", (name,), "vector") for name in vectors]
     numbers = {name: trace.add("scalar", (name,), "scalar") for name in scalars}
@@ -253,7 +273,6 @@ def rule(function: Callable) -> Rule:
         trace.refuse(
             "a formula that names its own arguments only", str(error), f"Declare {error.name!r} after the *: it is then a scalar."
         )
-    names = ["c", "w", *(name for name in vectors if name not in ("c", "w", "p"))]
     if not isinstance(results, tuple) or len(results) != len(names):
         trace.refuse(f"a return of ({', '.join(names)})", repr(type(results).__name__), "Return the new vectors, in this order.")
     outputs = {}
@@ -270,8 +289,8 @@ def read_signature(trace: Trace, function: Callable) -> tuple[tuple[str, ...], t
     parameters = inspect.signature(function).parameters.values()
     vectors = tuple(p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD)
     scalars = tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
-    if len(vectors) + len(scalars) != len(list(parameters)) or not {"c", "w"} <= set(vectors):
-        trace.refuse("a signature like (c, w, p, *, window)", f"({', '.join(map(str, parameters))})", "Name c and w at least.")
+    if len(vectors) + len(scalars) != len(list(parameters)):
+        trace.refuse("a signature like (c, w, p, *, window)", f"({', '.join(map(str, parameters))})", "Name each argument.")
     if len(set(vectors) - {"c", "w", "p"}) > 5 or len(scalars) > 16:
         trace.refuse("at most 5 states and 16 scalars", f"{len(vectors)} vectors, {len(scalars)} scalars", "See DK_MAX_VECTORS.")
     for p in parameters:

@@ -7,6 +7,7 @@
 import numpy as np
 
 from dkcore.rule import Rule, rule
+from dkcore.synchronous import averaging, diloco, easgd, slowmo  # noqa: F401
 
 
 @rule

@@ -29,12 +29,14 @@ class Supervision:
     """Runs a plan of `dkcore.guard`, watches over its ranks, and tells how they ended.
 
     Ranks of this machine are watched by the kernel. Of those on other hosts (hosts: with as many slots as ranks were placed
-    there) it knows what they say, what their neighbours say when they die, and when the line to their host ends.
+    there) it knows what they say, what their neighbours say when they die, and when the line to their host ends. tolerant:
+    the job goes on without ranks that die, as long as rank 0 lives.
     """
 
     def __init__(self, plan: dict, ranks: int, hosts: list[Host], *, on_tick: Callable[[], None] | None, timeout: float | None,
-                 rendezvous: float):
-        self.plan, self.ranks, self.hosts = plan, ranks, hosts
+                 rendezvous: float, tolerant: bool = False):
+        self.plan, self.ranks, self.hosts, self.tolerant = plan, ranks, hosts, tolerant
+        self.missed: set[int] = set()  # ranks without which the job went on
         self.on_tick, self.timeout, self.rendezvous = on_tick, timeout, rendezvous
         self.directory, self.machine = Path(plan["directory"]), machine()
         self.log, self.passage = self.directory / LOGS / "mpiexec.log", None
@@ -59,7 +61,10 @@ class Supervision:
         finally:
             self.stop()
         self.statuses = read_statuses(self.directory)
-        self.look_afar()
+        if not self.missed:
+            self.look_afar()
+        if self.missed and all(self.statuses[rank].state == "done" for rank in set(self.statuses) - self.missed):
+            return
         if error := explain(self.statuses, self.ranks, self.lost, self.reason, self.severed, self.directory):
             raise error
 
@@ -90,6 +95,12 @@ class Supervision:
                 ended += [] if self.follow(status) else [rank]
         self.statuses = read_statuses(self.directory)  # read after the rank's end: its word is the last one
         speechless = [rank for rank in ended if self.statuses[rank].state in ("running", "lost")]
+        if self.tolerant:
+            told = [rank for rank, status in self.statuses.items() if status.state == "lost"]
+            severed = [rank for host in read_lines(self.directory) for rank in self.ranks_of(host) if self.left(rank)]
+            self.missed.update(speechless, told, severed)
+            if 0 not in self.missed:
+                return
         if speechless and self.lost is None:
             self.lost = time.time(), speechless
         self.look_afar()
@@ -104,9 +115,13 @@ class Supervision:
         if (silent := self.beats.silent(afar, self.rendezvous)) and self.lost is None:
             self.lost = time.time(), silent
         for host, code in read_lines(self.directory).items():
-            left = [rank for rank in self.ranks_of(host) if rank not in self.statuses or self.statuses[rank].state == "running"]
+            left = [rank for rank in self.ranks_of(host) if self.left(rank)]
             if left and self.severed is None:
                 self.severed = host, code, left
+
+    def left(self, rank: int) -> bool:
+        """Whether a rank has not told of its end."""
+        return rank not in self.statuses or self.statuses[rank].state == "running"
 
     def ranks_of(self, name: str) -> range:
         """The ranks that were placed on a host."""
@@ -137,16 +152,17 @@ class Supervision:
 
     def must_end(self) -> bool:
         """Whether it is time to end the job ourselves."""
-        now, states = time.monotonic(), [status.state for status in self.statuses.values()]
+        now = time.monotonic()
+        states = [status.state for rank, status in self.statuses.items() if rank not in self.missed or rank == 0]
         if self.lost or self.severed or not {"failed", "lost"}.isdisjoint(states):
             self.bad_since = self.bad_since or now
             return now > self.bad_since + GRACE
-        if states == ["done"] * self.ranks:
+        if states == ["done"] * (self.ranks - len(self.missed)):
             self.done_since = self.done_since or now
         sizes = {status.size for status in self.statuses.values()} - {self.ranks}
         if sizes:
             self.reason = f"a world of {sizes.pop()}: mpiexec and the MPI library that mpi4py loads do not belong together"
-        elif len(states) < self.ranks and now > self.began + self.rendezvous:
+        elif len(self.statuses) < self.ranks and now > self.began + self.rendezvous:
             missing = sorted(set(range(self.ranks)) - set(self.statuses))
             self.reason = f"no word from ranks {missing} within {self.rendezvous:g} s"
         elif self.timeout is not None and now > self.began + self.timeout:

@@ -16,8 +16,10 @@ from dkcore.errors import ModelError, expected
 from dkcore.hosts import count_ranks, parse_hosts, place, shared_folder
 from dkcore.job import JOB, Job
 from dkcore.rule import Rule
+from dkcore.synchronous import Synchronous
 
-__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "DynSGD", "Experimental", "SingleTrainer", "Trainer"]
+__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "Experimental",
+           "SingleTrainer", "Trainer"]  # fmt: skip
 
 
 class Trainer:
@@ -39,6 +41,8 @@ class Trainer:
         directory: an existing folder that all hosts see, for the job's files while it runs; the current one by default.
         features_col, label_col: names of the columns, for DataFrames.
         check_finite: stop when a worker's weights are NaN or infinite.
+        max_staleness: exchanges that a worker may be ahead of the slowest; None: any.
+        merge_every, merge_compression, merge_timeout, on_node_loss: between nodes, see `dkcore.merging.Merging`.
 
     Raises:
         ModelError: no Keras model. ValueError, TypeError: an argument that cannot be meant.
@@ -53,8 +57,10 @@ class Trainer:
     def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple | dict = ("accuracy",), *,
                  num_workers: int | None = None, batch_size: int = 32, communication_window: int | None = None, num_epoch: int = 1,
                  loss_weights: Any = None, features_col: str = "features", label_col: str = "label", custom_modules: list[str] = (),
-                 rule: str | Rule | None = None, mpi: str = "auto", hosts: str | list | None = None,
-                 directory: str | Path | None = None, seed: int = 0, check_finite: bool = True, **scalars: float):
+                 rule: str | Rule | Synchronous | None = None, mpi: str = "auto", hosts: str | list | None = None,
+                 directory: str | Path | None = None, seed: int = 0, check_finite: bool = True, max_staleness: int | None = None,
+                 merge_every: str | int = "auto", merge_compression: str = "none", merge_timeout: float = 60.0,
+                 on_node_loss: str = "stop", **scalars: float):
         import keras
 
         if not isinstance(keras_model, keras.Model):
@@ -67,7 +73,7 @@ class Trainer:
             keras.optimizers.get(worker_optimizer)  # a name that is none is refused here
         self.job = Job(
             trainer=type(self).__name__,
-            rule=rule.to_dict() if isinstance(rule, Rule) else rule,
+            rule=rule.to_dict() if isinstance(rule, Rule | Synchronous) else rule,
             scalars={**self.scalars, **scalars},
             window=self.window if communication_window is None else communication_window,
             workers=count_ranks(self.hosts, num_workers, self.workers),
@@ -81,6 +87,11 @@ class Trainer:
             loss_weights=loss_weights,
             modules=list(custom_modules),
             check_finite=check_finite,
+            max_staleness=max_staleness,
+            merge_every=merge_every,
+            merge_compression=merge_compression,
+            merge_timeout=merge_timeout,
+            on_node_loss=on_node_loss,
         )
         if self.hosts:
             place(self.hosts, self.job.workers)  # refuses too many
@@ -112,6 +123,11 @@ class Trainer:
             self.job.launch(mpi=self.mpi, hosts=self.hosts, show=show, temporary=True)
             self.report, self.history = outcome.collect(self.job)
             return outcome.trained_model(self.job)
+
+    @classmethod
+    def scalars_for(cls, workers: int) -> dict[str, float]:
+        """The scalars of the rule where none are given."""
+        return dict(cls.scalars)
 
     def done(self) -> dict:
         if self.report is None:
@@ -203,6 +219,40 @@ class EAMSGD(AEASGD):
             what = "no optimizer, 'sgd', or keras.optimizers.SGD(..., nesterov=True)"
             raise ValueError(expected(what, repr(worker_optimizer), "EAMSGD is defined by its local Nesterov step."))
         super().__init__(keras_model, worker_optimizer, *arguments, learning_rate=learning_rate, **options)
+
+
+class EASGD(Trainer):
+    """Synchronous elastic averaging; Zhang, Choromanska, LeCun 2015, arXiv 1412.6651.
+
+    All workers meet every window. ``alpha`` is the elastic force, by default the paper's beta / num_workers with beta = 0.9.
+    """
+
+    rule, window = "easgd", 10
+
+    def __init__(self, *arguments, alpha: float | None = None, beta: float = 0.9, num_workers: int | None = None, **options):
+        hosts = options.get("hosts")
+        workers = count_ranks(hosts and parse_hosts(hosts), num_workers, self.workers)
+        alpha = self.scalars_for(workers, beta)["alpha"] if alpha is None else alpha
+        super().__init__(*arguments, num_workers=workers, alpha=alpha, **options)
+
+    @classmethod
+    def scalars_for(cls, workers: int, beta: float = 0.9) -> dict[str, float]:
+        return {"alpha": beta / max(workers, 1)}
+
+
+class AveragingTrainer(Trainer):
+    """Model averaging: every window steps (SparkNet's tau) all workers go on from their mean. Moritz et al. 2015, arXiv 1511.06051."""
+
+    rule, window = "averaging", 50
+
+
+class DiLoCo(Trainer):
+    """Outer Nesterov momentum on the mean progress of many local AdamW steps. Douillard et al. 2023, arXiv 2311.08105.
+
+    ``lr`` and ``momentum`` are those of the outer step. On small data choose a window that leaves some rounds.
+    """
+
+    rule, window, optimizer, scalars = "diloco", 500, "adamw", {"lr": 0.7, "momentum": 0.9}
 
 
 class Experimental(Trainer):

@@ -34,14 +34,15 @@ def train(job: "Job", world: "World") -> None:
     shard = Shard(job.directory / "data", world.rank, world.size)
     model = build(job)
     compile_model(job, model, shard)
-    center = Center.of(model, world, rule=job.the_rule, note=job.trainer)
+    settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
+    center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
     if world.rank == 0:
         note = job.directory / "center.draft"
         note.write_text(center.name)
         note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange = Exchange(
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
-        batch_size=job.batch_size, epochs=job.epochs, **job.scalars,
+        batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
     )  # fmt: skip
     callbacks: list[keras.callbacks.Callback] = [exchange]
     evaluation = None
@@ -54,8 +55,9 @@ def train(job: "Job", world: "World") -> None:
     exchange.started = time.time()
     model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)
+    center.finish()
     write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
-    world.comm.Barrier()  # the center is final when the last worker has made its last exchange
+    center.finish()  # once more: who collects finds what all have written
     if world.rank == 0:
         center.copy_to(model)
         if evaluation is not None:
@@ -156,5 +158,7 @@ def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evalu
         "level": exchange.replica.level,
         "weights": exchange.replica.size,
         "cores": world.cores,
+        "nodes": world.nodes,
+        "merge": merge.sums() if (merge := exchange.center.meeting.merge) and world.nodes > 1 else None,
     }
     (job.directory / f"rank-{world.rank}.json").write_text(json.dumps(sums))

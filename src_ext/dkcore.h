@@ -16,11 +16,13 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 1u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 2u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
 #define DK_NOTE 1024    /* bytes of free text in a segment's header */
+#define DK_REASON 512   /* bytes of the sentence why a center is broken */
+#define DK_RULE 128     /* bytes of the name of the rule in use */
 
 typedef enum dk_status {
     DK_OK = 0,
@@ -33,6 +35,7 @@ typedef enum dk_status {
     DK_TIMEOUT = 7,    /* a stripe stayed locked; dk_error() names stripe and holder */
     DK_FULL = 8,       /* all slots are claimed by live workers */
     DK_NOT_FINITE = 9, /* NaN or infinity in the worker: neither it nor what follows it reached the center */
+    DK_BROKEN = 10,    /* the center was declared broken: dk_error() has the reason that was given */
 } dk_status;
 
 const char *dk_error(void);
@@ -133,6 +136,9 @@ typedef struct dk_call {
     dk_status status; /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
     double timeout_s;     /* for one stripe */
+    uint64_t max_ahead;   /* if bounded: exchanges that this worker may be ahead of the slowest live one */
+    int32_t bounded;
+    double patience_s; /* for the slowest worker */
     double staleness;     /* OUT: mean over stripes of the last run */
     double seconds;       /* OUT: of the last run */
     uint64_t bad_element; /* OUT: the first one met that is not finite */
@@ -143,6 +149,73 @@ typedef struct dk_call {
 dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths);
 /* w = c (and p = c when not NULL), stripe by stripe, and forget all staleness: how a worker joins. Needs no kernel. */
 dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths);
+
+/* ------------------------------------------------------------------ nodes: what a leader does while its workers go on */
+
+enum { DK_OUTSIDE = -1 }; /* a role: no vector of the segment, but memory of the caller */
+
+/* One kernel over the stripes first ... end - 1, each under its lock. */
+typedef struct dk_pass {
+    dk_kernel kernel;
+    int32_t vectors, role[DK_MAX_VECTORS]; /* DK_CENTER, DK_STATE + k or DK_OUTSIDE */
+    void *outside[DK_MAX_VECTORS];         /* of roles DK_OUTSIDE: where the first element of stripe `first` belongs */
+    double scalars[DK_MAX_SCALARS];
+    uint64_t first, end;
+    uint64_t *versions;    /* OUT, may be NULL: of each stripe, before it is raised */
+    const uint64_t *raise; /* IN, may be NULL: what to add to each version */
+    double timeout_s;      /* for one stripe */
+} dk_pass;
+dk_status dk_center_pass(dk_center *center, const dk_pass *pass);
+
+/* From now on every exchange and every wait on this center is DK_BROKEN, with this reason. The first reason stays. */
+dk_status dk_center_break(dk_center *center, const char *reason);
+dk_status dk_center_check(const dk_center *center); /* DK_BROKEN or DK_OK */
+/* Workers on other nodes, and the exchanges of the slowest of them (UINT64_MAX: there is none). */
+dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest);
+/* Name the rule that workers exchange by; the last one stays. */
+dk_status dk_center_declare(dk_center *center, const char *rule);
+
+typedef struct dk_pulse {
+    uint32_t live, waiting; /* workers; those of them that wait for a slower one */
+    uint64_t slowest;       /* exchanges of the slowest live worker; UINT64_MAX: there is none */
+    char rule[DK_RULE];
+} dk_pulse;
+dk_status dk_center_pulse(dk_center *center, dk_pulse *out);
+
+/* A gate: members arrive and wait; a coordinator sees them come, does what is to be done, and opens. */
+enum { DK_GATE_ROUND = 0, DK_GATE_FINISH = 1, DK_GATES = 2 };
+typedef struct dk_gate_view {
+    uint32_t members, arrived;
+} dk_gate_view;
+dk_status dk_gate_members(dk_center *center, uint32_t gate, int32_t change, int absolute);
+dk_status dk_gate_arrive(dk_center *center, uint32_t gate, uint32_t *ticket); /* does not wait */
+/* DK_TIMEOUT, without a sentence, when it was not opened in time. */
+dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double timeout_s);
+/* Until all members have arrived, or the time is up: see what came. */
+dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out);
+dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived);
+
+/* ------------------------------------------------------------------ codec */
+
+/* What crosses the wire between nodes, smaller. itemsize 4: float32, 8: float64. n elements take dk_codec_bytes() bytes,
+ * whatever their values; bytes need no alignment, values and residual that of their type, and none may overlap another.
+ *
+ *     none    as they are             fp16    IEEE 754 half precision, saturated at 65504
+ *     bf16    the upper half of a float32, saturated likewise
+ *     int8    blocks of DK_CODEC_BLOCK: a float32 scale, its largest magnitude / 127, and a whole number of scales each
+ *     topk    the max(1, round(fraction n)) largest magnitudes: their indices (uint32, ascending), then their values
+ *
+ * fraction is that of topk, in (0, 1]; the others ignore it. */
+typedef enum dk_codec { DK_CODEC_NONE = 0, DK_CODEC_BF16 = 1, DK_CODEC_FP16 = 2, DK_CODEC_INT8 = 3, DK_CODEC_TOPK = 4 } dk_codec;
+#define DK_CODEC_BLOCK 1024
+
+uint64_t dk_codec_bytes(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n); /* 0 for what dk_encode refuses */
+/* Encodes values + residual (NULL: values). Afterwards values are what dk_decode gives, bit for bit, and residual the rest.
+ * DK_NOT_FINITE: the blocks before the one that is not finite may be encoded already; it and those after it are as they were. */
+dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes);
+dk_status dk_decode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values);
+/* values += what dk_decode gives. */
+dk_status dk_decode_add(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values);
 
 #ifdef __cplusplus
 }

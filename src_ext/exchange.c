@@ -150,14 +150,48 @@ static dk_status exchange_or_defer(const pass *pass, const cursor *at, uint64_t 
     return DK_OK;
 }
 
+static double workers_of_all_nodes(const dk_center *center, uint32_t live) {
+    return (live > 1 ? live : 1) + atomic_load_explicit(&center->header->others, memory_order_relaxed);
+}
+
+static int too_far_ahead(const pass *pass) {
+    uint64_t mine = atomic_load_explicit(&pass->center->slots[pass->worker->slot].exchanges, memory_order_relaxed);
+    uint64_t slowest = dk_slowest(pass->center);
+    return slowest < mine && mine - slowest > pass->call->max_ahead;
+}
+
+/* Bounded staleness (Ho et al. 2013, stale synchronous parallel): the dead are buried, and not waited for. */
+static dk_status keep_pace(const pass *pass) {
+    dk_header *header = pass->center->header;
+    double until = dk_now(CLOCK_MONOTONIC) + pass->call->patience_s;
+    struct timespec nap = {.tv_nsec = 100000};
+    dk_status status = DK_OK;
+    if (!pass->call->bounded || !too_far_ahead(pass))
+        return DK_OK;
+    atomic_fetch_add(&header->waiting, 1);
+    for (int naps = 0; status == DK_OK && too_far_ahead(pass); naps++) {
+        nanosleep(&nap, NULL);
+        if (naps % 500 == 499)
+            dk_slots_bury(pass->center);
+        status = dk_center_check(pass->center);
+        if (status == DK_OK && dk_now(CLOCK_MONOTONIC) > until)
+            status = dk_fail(DK_TIMEOUT, "the slowest worker has stood at %llu exchanges for %g s, and none may be more than %llu ahead",
+                             (unsigned long long)dk_slowest(pass->center), pass->call->patience_s, (unsigned long long)pass->call->max_ahead);
+    }
+    atomic_fetch_sub(&header->waiting, 1);
+    return status;
+}
+
 static dk_status exchange_all(const pass *pass) {
     dk_call *call = pass->call;
     uint64_t stripes = pass->center->header->stripes;
     DK_CHECK(check_call(call, pass->center));
     DK_CHECK(check_lengths(pass->center, &pass->weights));
+    DK_CHECK(dk_center_check(pass->center));
+    DK_CHECK(keep_pace(pass));
     uint32_t live = atomic_load_explicit(&pass->center->header->live, memory_order_relaxed);
     if (call->workers_at >= 0)
-        call->scalars[call->workers_at] = live > 1 ? live : 1;
+        call->scalars[call->workers_at] = workers_of_all_nodes(pass->center, live);
     /* Each worker starts at its own place, so that workers that start together do not queue at the first stripe. */
     uint64_t first = live > 1 ? pass->worker->slot % live * stripes / live : 0;
     cursor at = {0, 0};
@@ -207,6 +241,7 @@ dk_status dk_exchange(dk_call *call, size_t count, void *const *addresses, const
 
 static dk_status pull_all(const pass *pass) {
     DK_CHECK(check_lengths(pass->center, &pass->weights));
+    DK_CHECK(dk_center_check(pass->center));
     cursor at = {0, 0};
     advance(&pass->weights, &at, 0);
     for (uint64_t s = 0; s < pass->center->header->stripes; s++) {

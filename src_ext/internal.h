@@ -16,6 +16,11 @@
 #define DK_LINE 128
 #define DK_PAGE 4096
 
+typedef struct dk_gate {
+    _Alignas(DK_LINE) _Atomic uint32_t members, arrived;
+    _Atomic uint32_t opened; /* how often: what those who arrived wait on (a futex) */
+} dk_gate;
+
 typedef struct dk_header {
     uint64_t magic;
     uint32_t layout_version, mutex_bytes;
@@ -25,6 +30,11 @@ typedef struct dk_header {
     _Alignas(DK_LINE) _Atomic uint32_t ready;
     _Alignas(DK_LINE) _Atomic uint32_t live, deaths;
     _Atomic uint64_t recovered;
+    _Alignas(DK_LINE) _Atomic uint32_t broken; /* 0, 1: the reason is being written, 2: it is there */
+    _Atomic uint32_t others, waiting;          /* workers on other nodes; workers here that wait for a slower one */
+    _Atomic uint64_t others_slowest;           /* exchanges */
+    char reason[DK_REASON], rule[DK_RULE];
+    dk_gate gates[DK_GATES];
 } dk_header;
 
 /* One writer (the owner), many readers (monitors): relaxed atomics, so that no reader sees half a number. */
@@ -81,6 +91,36 @@ dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, do
 dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);
 void dk_stripe_unlock(dk_center *center, uint64_t stripe);
 void dk_slots_bury(dk_center *center);
+void dk_gate_wake(dk_gate *gate);
+uint64_t dk_slowest(const dk_center *center); /* exchanges of the slowest live worker of all nodes; UINT64_MAX: there is none */
+
+/* How a codec looks at a block; of each instruction set, see scan.c.
+ * gather: OUT sum = values + residual (NULL: values); returns the bits of the largest magnitude.
+ * pick: OUT picked: indices of those whose magnitude has bits from low to high, ascending; returns how many. It reads and writes
+ * beyond n, but within the block, and one index more. */
+typedef struct dk_scan {
+    uint64_t (*gather)(size_t n, const void *values, const void *residual, void *sum);
+    size_t (*pick)(size_t n, const void *sum, uint64_t low, uint64_t high, uint16_t *picked);
+} dk_scan;
+const dk_scan *dk_scan_find(uint32_t itemsize, const char *isa); /* NULL: the widest that runs here */
+
+/* What is to be encoded: values + residual, block by block. */
+typedef struct dk_source {
+    uint64_t n;
+    uint32_t itemsize;
+    char *values, *residual; /* residual: may be NULL */
+    const dk_scan *scan;
+} dk_source;
+typedef union dk_block {
+    float narrow[DK_CODEC_BLOCK];
+    double wide[DK_CODEC_BLOCK];
+    char bytes[DK_CODEC_BLOCK * sizeof(double)];
+} dk_block;
+uint64_t dk_block_length(uint64_t n, uint64_t at);
+/* OUT sum: of the block at that element, then zeros; OUT magnitude: its largest. DK_NOT_FINITE names the element. */
+dk_status dk_block_gather(const dk_source *source, uint64_t at, dk_block *sum, double *magnitude);
+dk_status dk_topk_encode(const dk_source *source, uint64_t kept, char *bytes);
+dk_status dk_topk_decode(uint32_t itemsize, uint64_t kept, uint64_t n, const char *bytes, char *values, int add);
 
 /* Labelled points where a test build kills the process; nothing in any other build. */
 enum { DK_POINT_BEFORE, DK_POINT_LOCKED, DK_POINT_HALF, DK_POINT_WRITTEN, DK_POINT_VERSION, DK_POINT_UNLOCKED, DK_POINTS };

@@ -1,13 +1,14 @@
 /* isa.c: which instruction sets were built in, and which of them run here. The widest comes first. */
 #include <string.h>
 
-#include "dkcore.h"
+#include "internal.h"
 
 #define DECLARE(ISA)                                     \
     extern const dk_builtin dk_builtins_##ISA[];         \
+    extern const dk_scan dk_scans_##ISA[];               \
     int dk_finite32_##ISA(size_t n, const void *vector); \
     int dk_finite64_##ISA(size_t n, const void *vector);
-#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
+#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_scans_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
 
 DECLARE(baseline)
 #ifdef DK_HAVE_avx2
@@ -20,6 +21,7 @@ DECLARE(avx512)
 typedef struct isa {
     const char *name;
     const dk_builtin *builtins;
+    const dk_scan *scans;
     dk_finite finite32, finite64;
 } isa;
 
@@ -37,7 +39,8 @@ enum { SETS = sizeof sets / sizeof sets[0] };
 static int runs(const char *name) {
 #if defined(__x86_64__)
     if (!strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw");
     if (!strcmp(name, "avx2"))
         return __builtin_cpu_supports("avx2");
 #endif
@@ -58,6 +61,11 @@ int dk_isa_runs(const char *name) { return find(name) != NULL; }
 const char *dk_isa_best(void) { return find(NULL)->name; }
 
 dk_finite dk_finite_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->finite32 : find(NULL)->finite64; }
+
+const dk_scan *dk_scan_find(uint32_t itemsize, const char *name) {
+    const isa *set = find(name);
+    return set ? &set->scans[itemsize == 8] : NULL;
+}
 
 dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *name) {
     const isa *set = find(name);

@@ -160,6 +160,7 @@ static dk_status fill(dk_center *center, const dk_header *planned, const void *i
         DK_CHECK(dk_stripe_init(&center->stripes[i]));
     memcpy(dk_vector(center, 0), initial, header->layout.length * header->layout.itemsize);
     header->magic = DK_MAGIC;
+    atomic_store_explicit(&header->others_slowest, UINT64_MAX, memory_order_relaxed);
     atomic_store_explicit(&header->ready, 1, memory_order_release);
     return DK_OK;
 }

@@ -165,6 +165,7 @@ class Network:
             return [mpi.mpiexec, *launcher, "-hosts", ",".join(addresses), "-ppn", str(ranks_per_node), "-n", str(ranks)]
         settings = {"plm_ssh_agent": str(self.agent), "btl_tcp_if_include": "eth0", "oob_tcp_if_include": "eth0"}
         mca = [word for name, value in settings.items() for word in ("--mca", name, value)]
+        mca += ["--prtemca", "prte_tmpdir_base", str(self.folder)]  # pids repeat here, and folders of the dead are named by them
         exported = [word for name in EXPORTED if name in environment(kind) for word in ("-x", name)]
         hosts = ",".join(f"{address}:{ranks_per_node}" for address in addresses)
         prefix = str(Path(mpi.mpiexec).parent.parent)

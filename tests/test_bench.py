@@ -110,6 +110,7 @@ def test_every_question_of_the_issue_has_its_key():
     wanted += ["replica_us/tensorflow/200variables", "exchange_share/demo", "import_s/dkcore", "memory/bytes_per_parameter_per_worker"]
     wanted += [f"exchange_vs_unlocked/{rule}/67108864/{workers}workers" for rule in RULES for workers in (1, 2)]
     wanted += [f"numba_vs_c/{rule}" for rule in RULES]
+    wanted += [f"codec_gbps/{codec}/{work}" for codec in ("none", "bf16", "fp16", "int8", "topk:0.01") for work in ("encode", "decode_add")]
     assert [key for key in wanted if f"[{key}]" not in done.stdout] == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from test_laws import everything
 
 import dkcore as dk
-from dkcore import emit
+from dkcore import codecs, emit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +30,15 @@ def test_the_command_shows_the_c_of_a_rule():
         assert line in shown.stdout
     assert show("adag", "--dtype", "float64").stdout == emit.c_kernel(dk.rules.adag, "float64")
     assert show("adag", "--python").stdout == emit.python_kernel(dk.rules.adag, "float32")
+
+
+def test_the_command_shows_the_c_of_a_codec():
+    shown = show("int8_encode")
+    assert shown.returncode == 0
+    assert shown.stdout == emit.c_kernel(codecs.PASSES["int8_encode"], "float32")
+    for line in ("dk_int8 *restrict stored_ = vectors[1];", "DK_STORE_int8(", "stored_[i] = s16;"):
+        assert line in shown.stdout
+    assert "numba compiles rules only" in show("int8_encode", "--python").stderr
 
 
 def test_the_command_refuses_an_unknown_rule():
@@ -61,7 +70,7 @@ def test_the_c_of_every_operation_computes_what_numpy_does(dtype, tmp_path):
     """No built-in rule has a choice or a mask, but one to come may: their C is compiled here, warnings being errors."""
     real = "f" if dtype == "float32" else ""
     source = "#include <stddef.h>\n#include <math.h>\n#define DK_NAME(x) x\n"
-    source += f"#define DK_SQRT sqrt{real}\n#define DK_ABS fabs{real}\n"
+    source += f"#define DK_SQRT sqrt{real}\n#define DK_ABS fabs{real}\n#define DK_RINT rint{real}\n"
     name = f"{everything.name}_{dtype}"
     text = source + emit.c_kernel(everything, dtype) + f"void (*kernel)(size_t, void *const *, const double *) = {name};\n"
     (tmp_path / "kernel.c").write_text(text)

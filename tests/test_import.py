@@ -13,7 +13,8 @@ LOADED = f"print(sorted({HEAVY!r} & {{name.split('.')[0] for name in sys.modules
 
 
 @pytest.mark.parametrize(
-    "code", ["import dkcore", "from dkcore import Center, rules", "import dkcore as dk; dk.rules.adag; dk.rule; dk.errors"]
+    "code",
+    ["import dkcore", "from dkcore import Center, rules", "import dkcore as dk; dk.rules.adag; dk.rule; dk.errors", "import dkcore.codec"],
 )
 def test_nothing_heavy_is_imported(code):
     done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys\n{LOADED}"], capture_output=True, text=True, check=True)

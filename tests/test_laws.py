@@ -17,7 +17,7 @@ EACH_DTYPE = pytest.mark.parametrize("dtype", laws.DTYPES)
 @dk.rule
 def everything(c, w, p, n, i, *, window, gain=0.3, floor=-0.5):
     """All that a trace knows, with states that are called like the kernel's own variables."""
-    far = np.abs(w - p) > gain
+    far = np.abs(w - np.rint(p)) > gain
     low = (c <= floor) | ~(w >= p) & (n != i)
     step = np.where(far & low, np.sqrt(np.square(w) + 1) / window, -(w - p) ** 2)
     late = np.where(window > 2, step * (gain + floor - 1), -0.0)

@@ -1,0 +1,409 @@
+"""The merge: the leader of each node brings its center together with the others', in a thread of its own, while workers go on.
+
+Design:
+(a) A round begins with a notice from every leader to every other. Whoever is ready first gives his; the others answer with
+    theirs as soon as they see one. All leaders thus see the same notices, and decide from them alone: which round it is,
+    whether it is the last one, whether all fit together. Nothing is guessed.
+(b) ``s`` is what all nodes agreed on last. ``c - s`` is what this node has not told yet: workers' progress since, and what
+    compression held back. Versions are merged by the same formula, in whole numbers, and so count other nodes' exchanges.
+(c) A node that is done goes on taking part until all are. The round whose notices all say "done" is the last one of a phase: it
+    is exact, and leaves all centers equal bit for bit. Workers may start again then: the next phase begins.
+(d) Progress adds up, positions average. A rule that names ``p`` adds progress to the center: the nodes' differences are added
+    up. One without ``p`` draws the center towards its workers: adding up what several nodes were drawn by would overshoot.
+    States that only ever grow by what is added to them (Adagrad's squares) are added up, others are averaged.
+(e) A synchronous method takes the same road with other formulas; its rounds begin when all workers of a node have arrived.
+"""
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+
+from dkcore import survival
+from dkcore.errors import MergeError, expected
+from dkcore.formulas import FORMULAS
+from dkcore.kernels import compile_kernel
+from dkcore.merging import Merging
+from dkcore.peers import Peers
+from dkcore.reduction import Chunk, Reduction, chunks_of
+from dkcore.rule import Rule
+from dkcore.synchronous import Synchronous
+
+__all__ = ["FINISH", "ROUND", "Merge", "adds_up"]
+
+ROUND, FINISH = 0, 1  # gates of the engine
+NOTICE = 4  # the tag
+TRAINING, DONE, CLOSING = 0, 1, 2
+NOBODY = 2**64 - 1  # exchanges of the slowest worker where there is none
+NAP = 0.004  # seconds between two looks for notices
+GRACE = 5.0  # seconds for the main thread to raise what broke the center
+OUTSIDE = -1
+NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "adds")
+FORM = np.dtype([(name, "i8" if name in ("state", "adds") else "u8") for name in NUMBERS] + [("rule", "S128")])
+
+
+class Merge:
+    """The merge of one node's center with those of the others.
+
+    center: of this node. comm: a communicator of all leaders, for this alone. names: of the nodes. rule: what workers exchange by,
+    if it is known; `Synchronous` ones need it. abort: ends the job, when nobody hears of a failure.
+
+    Attributes:
+        rounds, seconds: merges made, and the time they took. failure: why it ended, if not well.
+    """
+
+    def __init__(self, center, comm, names: list[str], settings: Merging, rule: "Rule | Synchronous | None", abort: Callable):
+        self.center, self.settings, self.rule, self.abort = center, settings, rule, abort
+        self.synchronous = rule if isinstance(rule, Synchronous) else None
+        self.peers = Peers(comm, names, settings.timeout)
+        self.reduction = Reduction(self.peers, center.dtype, settings.codec(), self.scale)
+        states = 0 if self.synchronous else center.states
+        layout = (center.size, center.stripe_length, center.dtype.itemsize)
+        self.chunks = chunks_of(*layout, 1 if self.synchronous else 1 + states)
+        self.agreed = [] if self.synchronous else [center.snapshot(state=index) for index in range(1 + states)]
+        self.counted = np.zeros(center.stripes, np.uint64)  # versions that all nodes agreed on
+        self.scalars: dict[str, float] = {}
+        self.passes = self.prepare()
+        self.state, self.told = TRAINING, TRAINING
+        self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
+        self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
+        self.round_chunks, self.resume = self.chunks, 0
+        self.exact = False  # whether all centers are equal, but for fresh exchanges
+        self.lost: list[str] = []
+        self.grave: list = []
+        self.next_start = time.perf_counter() + (settings.seconds or 0.0)
+        self.failure: BaseException | None = None
+        self.changed, self.settled = threading.Event(), threading.Event()
+        self.mine = np.zeros(1, FORM)
+        self.open_inbox()
+        self.thread = threading.Thread(target=self.run, name="dkcore-merge", daemon=True)
+
+    # ------------------------------------------------------------------ for the main thread
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def finish(self) -> None:
+        """All workers of this node are done: returns when those of all nodes are, and all centers are equal."""
+        self.settled.clear()
+        self.change(DONE)
+        while not self.settled.wait(0.2):
+            self.check()
+        self.check()
+
+    def close(self) -> None:
+        """End the thread, together with those of the other leaders."""
+        if self.thread.is_alive() and self.failure is None:
+            self.change(CLOSING)
+            while self.thread.is_alive():
+                self.thread.join(0.2)
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise MergeError(str(self.failure)) from self.failure
+
+    def change(self, state: int) -> None:
+        self.state = state
+        self.changed.set()
+
+    def sums(self) -> dict:
+        """What it came to, for the report."""
+        reduction = self.reduction
+        sent = {"bytes_sent": reduction.bytes_sent, "bytes_plain": reduction.bytes_plain}
+        return {"merges": self.rounds, "seconds": self.seconds, **sent, "lost": self.lost}
+
+    # ------------------------------------------------------------------ rounds
+
+    def run(self) -> None:
+        try:
+            while self.take_part_or_shrink():
+                pass
+            self.peers.close(list(self.incoming.values()))
+        except BaseException as error:  # told to all workers of the node: each raises it from its next exchange
+            self.fail(error)
+
+    def take_part_or_shrink(self) -> bool:
+        """As `take_part`, though nodes be lost on the way, if the settings say so."""
+        error: BaseException | None = None
+        while True:
+            try:
+                if error is None:
+                    return self.take_part()
+                lost = survival.shrink(self)
+            except Exception as failure:
+                if not survival.is_loss(failure):
+                    raise
+                if self.settings.on_node_loss == "stop":
+                    raise MergeError(expected("all nodes to live on", "one is gone", "See its own messages.")) from failure
+                error = failure
+                continue
+            self.lost += lost
+            print(f"dkcore: lost {' and '.join(lost)}. Training goes on with {', '.join(self.peers.names)}.", file=sys.stderr)
+            return True
+
+    def begin_anew(self, peers: Peers, reports: list, resume: int) -> None:
+        """Go on with other peers, after those of the round under way were lost. resume: how many of its chunks all have."""
+        self.grave.append((self.peers, self.notices, self.incoming))  # MPI may still write there
+        self.peers = self.reduction.peers = peers
+        if self.synchronous and self.within and not resume and any(report.number > self.number for report in reports):
+            self.center.segment.open_gate(ROUND, self.handed)  # the others are through with this round
+        self.exact = self.within = False
+        self.resume = resume if self.synchronous else 0
+        self.number = max(report.number for report in reports) + 1
+        if self.phase < max(report.phase for report in reports):
+            self.settle()
+        self.told = TRAINING
+        self.open_inbox()
+
+    def open_inbox(self) -> None:
+        self.notices = np.zeros(self.peers.size, FORM)
+        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+
+    def settle(self) -> None:
+        """The phase is over: all centers are equal."""
+        self.phase += 1
+        self.told = TRAINING
+        if self.state == DONE:
+            self.state = TRAINING
+        self.settled.set()
+
+    def take_part(self) -> bool:
+        """One round, when it is time for it; False when all have closed."""
+        self.await_round()
+        notices = self.exchange_notices()
+        self.compare(notices)
+        others = np.delete(notices, self.peers.rank)
+        self.center.segment.set_others(int(others["live"].sum()), int(others["slowest"].min(initial=NOBODY)))
+        if (notices["state"] == CLOSING).all():
+            return False
+        last = bool((notices["state"] >= DONE).all())
+        start, cpu = time.perf_counter(), time.thread_time()
+        self.meet(notices, last)
+        self.number += 1
+        self.resume = 0
+        if last:
+            self.settle()
+        self.seconds += time.perf_counter() - start
+        used = time.thread_time() - cpu
+        self.cpu_seconds += used
+        self.next_time = start + used / self.settings.share
+        return True
+
+    def meet(self, notices: np.ndarray, last: bool) -> None:
+        """What a round is for."""
+        if self.synchronous:
+            handed = int(notices["handed"].sum())
+            if handed:
+                self.rounds += 1
+                self.scalars["workers"] = handed
+                self.add_up(self.chunks[self.resume :], self.give_handed, self.take_step, exact=self.reduction.codec is None)
+            if mine := int(notices["handed"][self.peers.rank]):
+                self.center.segment.open_gate(ROUND, mine)
+        elif self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
+            self.rounds += 1
+            self.exact = False
+            self.add_up(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+            self.exact = last
+
+    def add_up(self, chunks: list[Chunk], give: Callable, take: Callable, exact: bool) -> None:
+        self.round_chunks, self.within = chunks, True
+        self.reduction.round(chunks, give, take, exact)
+        self.within = False
+
+    def await_round(self) -> None:
+        """Until this leader is ready, or another has given notice."""
+        while True:
+            self.peers.tend()
+            called = any(request.Test() for request in self.incoming.values())
+            if self.synchronous:
+                members, arrived = self.center.segment.await_members(ROUND, NAP if not called else 0.0005)
+                if (members and arrived >= members) or (not members and (called or self.state != self.told)):
+                    self.handed = arrived
+                    return
+                if not members:
+                    self.changed.wait(NAP)
+            elif called or self.ready():
+                return
+            else:
+                self.changed.wait(NAP)
+            self.changed.clear()
+
+    def ready(self) -> bool:
+        """Whether this node would like to merge now."""
+        if self.state != self.told:
+            return True
+        exchanges = self.fresh()
+        if not exchanges:
+            return False
+        if self.center.segment.pulse()["waiting"]:  # for others, of whom it hears by a merge only
+            return True
+        if self.settings.exchanges is not None:
+            return exchanges >= self.settings.exchanges
+        if self.settings.seconds is not None:
+            return time.perf_counter() >= self.next_start
+        return time.perf_counter() >= self.next_time
+
+    def fresh(self) -> int:
+        """Exchanges of this node that the others have not seen."""
+        return int(self.center.versions[0] - self.counted[0])
+
+    def expect(self, peer: int):
+        return self.peers.comm.Irecv(self.notices[peer : peer + 1].view(np.uint8), peer, NOTICE)
+
+    def exchange_notices(self) -> np.ndarray:
+        """Give notice to all, and have theirs."""
+        pulse = self.center.segment.pulse()
+        self.told = self.state
+        self.next_start = time.perf_counter() + (self.settings.seconds or 0.0)
+        handed = self.handed if self.synchronous else 0
+        fresh = 0 if self.synchronous else self.fresh()
+        adds = -1 if self.rule is None or self.synchronous else int(adds_up(self.rule, 0))
+        self.mine[0] = (self.number, self.told, fresh, pulse["live"], pulse["slowest"], handed, adds, pulse["rule"].encode())
+        sent = [self.peers.comm.Isend(self.mine.view(np.uint8), peer, NOTICE) for peer in self.peers.others]
+        self.peers.wait([*sent, *self.incoming.values()])
+        self.notices[self.peers.rank] = self.mine[0]
+        notices = self.notices.copy()
+        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+        return notices
+
+    def compare(self, notices: np.ndarray) -> None:
+        """MergeError when the leaders are not in the same round, or exchange by different rules."""
+        if (notices["round"] != self.number).any():
+            raise MergeError(expected(f"merge {self.number} on every node", notices["round"].tolist(), "This is a fault of dkcore."))
+        rules = {rule.decode(errors="replace"): name for rule, name in zip(notices["rule"], self.peers.names, strict=True) if rule}
+        if len(rules) > 1:
+            text = ", ".join(f"{rule} on {name}" for rule, name in rules.items())
+            raise MergeError(expected("one rule on all nodes", text, "Pass the same rule and scalars to Exchange everywhere."))
+        self.adds = not (notices["adds"] == 0).any()
+
+    def fail(self, error: BaseException) -> None:
+        """Break the center, so that every worker of this node raises the reason; end the job if nobody does."""
+        self.failure = error
+        if not isinstance(error, MergeError):
+            traceback.print_exc()
+        self.center.segment.declare_broken(str(error) or repr(error))
+        self.settled.set()
+        time.sleep(GRACE)
+        self.abort(1, f"the merge of the nodes failed: {error}")
+
+    # ------------------------------------------------------------------ the two halves
+
+    def prepare(self) -> dict:
+        """The formulas, ready to run over stripes of the center; keys: name, or (name, vector)."""
+        if self.synchronous:
+            outer = self.synchronous.outer
+            states = self.synchronous.states
+            roles = [0 if name == "c" else OUTSIDE if name == "t" else 3 + states.index(name) for name in outer.vectors]
+            handed, taken = FORMULAS["round_handed"], FORMULAS["round_taken"]
+            inside = [3, OUTSIDE]  # m is the first state
+            passes = {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
+            passes["put back"] = self.native(FORMULAS["merge_put_back"], inside)
+            for vector in range(1 + self.center.states):
+                passes["replace", vector] = self.native(FORMULAS["merge_replace"], [2 + vector if vector else 0, OUTSIDE])
+            return passes
+        passes = {}
+        for vector in range(1 + self.center.states):
+            role = 0 if vector == 0 else 2 + vector
+            for name in ("merge_difference", "merge_absorb", "merge_agree", "merge_rebase", "merge_put_back"):
+                formula = FORMULAS[name]
+                passes[name, vector] = self.native(formula, [role] + [OUTSIDE] * (len(formula.vectors) - 1))
+        return passes
+
+    def native(self, formula: Rule, roles: list[int]):
+        from dkcore.engine import engine
+
+        return engine().Pass(self.center.segment, compile_kernel(formula, self.center.dtype), roles, formula.scalars, 60.0)
+
+    def scale(self, vector: int) -> float:
+        """What the sum of a vector is multiplied by: see (d)."""
+        adds = self.synchronous or (self.adds if vector == 0 else adds_up(self.rule, vector))
+        return 1.0 if adds else 1.0 / self.peers.size
+
+    def span(self, chunk: Chunk) -> slice:
+        begin = chunk.first * self.center.stripe_length
+        return slice(begin, begin + chunk.length)
+
+    def give_difference(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
+        versions = counts if chunk.vector == 0 else None
+        agreed = self.agreed[chunk.vector][self.span(chunk)]
+        self.passes["merge_difference", chunk.vector].run(chunk.first, chunk.end, (agreed, values), versions)
+        if chunk.vector == 0:
+            counts -= self.counted[chunk.first : chunk.end]
+
+    def take_total(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
+        agreed = self.agreed[chunk.vector][self.span(chunk)]
+        self.passes["merge_absorb", chunk.vector].run(
+            chunk.first, chunk.end, (agreed, given, total), None, self.count(chunk, counts, counts_of_all)
+        )
+
+    def take_agreement(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
+        agreed = self.agreed[chunk.vector][self.span(chunk)]
+        self.passes["merge_agree", chunk.vector].run(
+            chunk.first, chunk.end, (agreed, total), None, self.count(chunk, counts, counts_of_all)
+        )
+
+    def count(self, chunk: Chunk, counts: np.ndarray, counts_of_all: np.ndarray) -> np.ndarray | None:
+        """Exchanges of the other nodes, for the versions of the stripes."""
+        if chunk.vector:
+            return None
+        self.counted[chunk.first : chunk.end] += counts_of_all
+        return counts_of_all - counts
+
+    def give_handed(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
+        self.passes["handed"].run(chunk.first, chunk.end, (values,))
+
+    def take_step(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
+        outer = self.passes["outer"]
+        for name in self.synchronous.outer.scalars:
+            outer.set(name, self.scalars[name])
+        outer.run(chunk.first, chunk.end, (total,))
+        self.passes["taken"].run(chunk.first, chunk.end, (given,))
+
+
+    # ------------------------------------------------------------------ after a node was lost, see survival.py
+
+    def agreement(self, chunk: Chunk) -> list[np.ndarray]:
+        """What this node has of a chunk, and those that have taken less of a round lack."""
+        if self.synchronous:  # c, and the states of the outer step
+            vectors = [vector for vector in range(1 + self.center.states) if vector != 1]
+            return [self.center.snapshot(state=vector)[self.span(chunk)].copy() for vector in vectors]
+        return [self.agreed[chunk.vector][self.span(chunk)].copy(), self.counted[chunk.first : chunk.end].copy()]
+
+    def take_over(self, flight, arrays: list[np.ndarray]) -> None:
+        """Have what others agreed on; what this node had not sent stays."""
+        chunk, given = flight.chunk, flight.given[: flight.chunk.length]
+        if self.synchronous:
+            for vector, values in zip([0, *range(2, 1 + self.center.states)], arrays, strict=True):
+                self.passes["replace", vector].run(chunk.first, chunk.end, (values,))
+            self.passes["taken"].run(chunk.first, chunk.end, (given,))
+            return
+        agreed, counted = self.agreed[chunk.vector][self.span(chunk)], self.counted[chunk.first : chunk.end]
+        raised = None if chunk.vector else arrays[1] - counted - flight.counts
+        self.passes["merge_rebase", chunk.vector].run(chunk.first, chunk.end, (agreed, arrays[0], given), None, raised)
+        if chunk.vector == 0:
+            counted[:] = arrays[1]
+
+    def put_back(self, chunk: Chunk, values: np.ndarray) -> None:
+        """Add to this node's center (or to what its workers hand in) what is in no other."""
+        name = "put back" if self.synchronous else ("merge_put_back", chunk.vector)
+        self.passes[name].run(chunk.first, chunk.end, (values,))
+
+
+def adds_up(rule: Rule, vector: int) -> bool:
+    """Whether what nodes did to a vector (0: the center, k: the k-th state) is added up; else it is averaged."""
+    if vector == 0:
+        return "p" in rule.vectors
+    name = rule.states[vector - 1]
+    output = rule.nodes[rule.outputs[name]]
+    own = rule.vectors.index(name)
+    return output.op == "add" and own in output.args and not any(reads(rule, index, own) for index in output.args if index != own)
+
+
+def reads(rule: Rule, index: int, leaf: int) -> bool:
+    """Whether a node of the trace depends on a leaf."""
+    node = rule.nodes[index]
+    return index == leaf or (node.op not in ("vector", "scalar", "constant") and any(reads(rule, arg, leaf) for arg in node.args))

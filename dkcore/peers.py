@@ -1,0 +1,80 @@
+"""The leaders of the other nodes, as the leader of one sees them: patient waits, and who has fallen silent.
+
+Design:
+(a) Nothing here blocks inside MPI. Its waits spin, and the core is the workers'; and a cut link would hold them for ever.
+(b) Each leader says every second or so that it is there. Who is not heard for the timeout is gone, however long a round may
+    take: a node may be slow, for its workers may be.
+"""
+
+import time
+
+from dkcore.errors import MergeError, expected
+
+__all__ = ["Peers"]
+
+ALIVE = 5  # the tag of a sign of life
+TEND = 0.05  # seconds between two looks at signs of life
+SPIN = 0.0005  # seconds of asking without sleeping: what a message within the rack takes
+NAPS = (0.00005, 0.0002)  # seconds: the first sleep, and the longest
+
+
+class Peers:
+    """The communicator of the leaders, with patience.
+
+    comm: of all leaders, for this alone. names: of their nodes, for messages. timeout: seconds that one may be silent.
+    MPI errors of a lost process are raised as mpi4py's Exception.
+    """
+
+    def __init__(self, comm, names: list[str], timeout: float):
+        self.comm, self.names, self.timeout = comm, names, timeout
+        self.rank, self.size = comm.rank, comm.size
+        self.others = [peer for peer in range(self.size) if peer != self.rank]
+        from mpi4py.MPI import Request
+
+        self.test_all = Request.Testall
+        self.beat_every = min(1.0, timeout / 5)
+        self.inbox = {peer: bytearray(1) for peer in self.others}
+        self.alive = {peer: comm.Irecv(self.inbox[peer], peer, ALIVE) for peer in self.others}
+        self.sent: list = []
+        now = time.monotonic()
+        self.heard = dict.fromkeys(self.others, now)
+        self.beaten = self.tended = now - self.beat_every
+
+    def tend(self) -> None:
+        """Give and hear signs of life; MergeError when a node has been silent too long. Cheap when called often."""
+        now = time.monotonic()
+        if now < self.tended + TEND:
+            return
+        if now > self.tended + self.timeout / 2:  # this thread stood still itself, and could hear nobody
+            self.heard = {peer: max(heard, now - self.timeout / 2) for peer, heard in self.heard.items()}
+        self.tended = now
+        if now >= self.beaten + self.beat_every:
+            self.beaten = now
+            self.sent = [request for request in self.sent if not request.Test()]
+            self.sent += [self.comm.Isend(b"\1", peer, ALIVE) for peer in self.others]
+        for peer in self.others:
+            while self.alive[peer].Test():
+                self.heard[peer] = now
+                self.alive[peer] = self.comm.Irecv(self.inbox[peer], peer, ALIVE)
+        silent = [peer for peer in self.others if now > self.heard[peer] + self.timeout]
+        if silent:
+            names = " and ".join(self.names[peer] for peer in silent)
+            advice = "Is its host up, and the link? Lengthen merge_timeout if it only is slow."
+            raise MergeError(expected(f"a sign of life within {self.timeout:g} s", f"none from {names}", advice))
+
+    def wait(self, requests: list) -> None:
+        """Until all have completed."""
+        spin_until, nap = time.monotonic() + SPIN, NAPS[0]
+        while not self.test_all(requests):
+            if time.monotonic() < spin_until:
+                pass
+                continue
+            self.tend()
+            time.sleep(nap)
+            nap = min(nap * 1.5, NAPS[1])
+
+    def close(self, requests: list) -> None:
+        """Nothing more is expected: neither signs of life, nor what ``requests`` wait for."""
+        for request in [*self.alive.values(), *requests]:
+            request.Cancel()
+            request.Wait()
