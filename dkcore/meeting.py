@@ -32,13 +32,19 @@ class Meeting:
         self.leader, self.node_size, self.nodes = world.leader, world.node_size, world.nodes
         self.final = self.closed = False
 
-    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
-        """A worker of this rank begins to exchange by a rule."""
+    def begin(self, rule: "Rule | Synchronous") -> None:
+        """A worker of this rank is going to exchange by a rule."""
         self.final = False
+        if self.merge is not None:
+            self.merge.rule = self.merge.rule or rule
+
+    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
+        """The same, and its scalars, which have to be those of all nodes."""
+        self.begin(rule)
         given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
         self.segment.declare_rule(f"{rule.name}({given})")
-        if self.merge is not None:
-            self.merge.learn(rule, scalars)
+        if self.merge is not None and self.synchronous:
+            self.merge.halves.scalars.update(scalars)
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""
@@ -56,28 +62,28 @@ class Meeting:
     def finish(self) -> None:
         """See `Center.finish`."""
         if self.leader:
-            self.gather()
+            _, arrived = self.gather()
             if self.merge is not None:
                 self.merge.finish()
             if self.synchronous:
                 self.segment.set_members(ROUND, self.node_size)
-            self.segment.open_gate(FINISH, self.came)
+            self.segment.open_gate(FINISH, arrived)
         else:
             ticket = self.segment.arrive(FINISH)
             while not self.segment.wait(FINISH, ticket, SLICE):
                 pass  # as long as the slowest worker takes; a rank that dies ends the job, a broken center raises
         self.final = True
 
-    def gather(self) -> None:
-        """Wait for the other ranks of this node to finish."""
+    def gather(self) -> tuple[int, int]:
+        """Wait for the other ranks of this node to finish, or to close; how many have not closed, and how many finish."""
         while True:
             members, arrived = self.segment.await_members(FINISH, SLICE)
             self.segment.check()
             if arrived >= members:
-                self.came = arrived
                 break
         if self.synchronous:  # who never trained holds nobody up
             self.segment.set_members(ROUND, 0)
+        return members, arrived
 
     def mourn(self, rank: int) -> None:
         """A rank of this node, not its leader, died: nobody waits for it any longer."""
@@ -92,9 +98,10 @@ class Meeting:
             return
         self.closed = True
         if not self.leader:
-            self.segment.arrive(FINISH)
+            self.segment.change_members(FINISH, -1)
         elif self.merge is not None:
-            self.gather()
+            while self.gather()[0]:  # some finish, though this rank does not: they may train on
+                self.finish()
             if not self.final:
                 self.merge.finish()
             self.merge.close()
@@ -118,6 +125,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
     if needed and world.leader:
         merge = Merge(center, leaders, world.names, settings, rule, world.abort)
         merge.start()
+    if needed:
+        world.node.Barrier()  # what anybody exchanged before its leader knew what all began with, no other node would be told
     meeting = Meeting(center, world, merge, synchronous)
     if settings.on_node_loss == "shrink":
         world.tolerate(meeting.mourn)

@@ -78,12 +78,6 @@ class Merge:
     def start(self) -> None:
         self.thread.start()
 
-    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
-        """What the worker of this rank exchanges by."""
-        self.rule = self.rule or rule
-        if self.synchronous:
-            self.halves.scalars.update(scalars)
-
     def finish(self) -> None:
         """All workers of this node are done: returns when those of all nodes are, and all centers are equal."""
         self.settled.clear()
