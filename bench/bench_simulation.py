@@ -57,6 +57,7 @@ def measure(crew: Crew, case: Case) -> tuple[float, float]:
     crew.ask("plan", SECONDS, case.pace)
     crew.seconds("work")
     counts, sums = np.transpose(crew.ask("told"))
+    assert counts.all(), "a worker never exchanged: the machine is too busy"
     watched = list(case.pace) or slice(None)
     return sums[watched].sum() / counts[watched].sum(), counts.sum() / SECONDS
 

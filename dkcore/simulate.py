@@ -13,7 +13,8 @@ from rich.table import Table
 from dkcore import quantity
 from dkcore.errors import expected
 from dkcore.prediction import Prediction
-from dkcore.simulation import SYNCHRONOUS, Simulation
+from dkcore.simulation import Simulation
+from dkcore.synchronous import METHODS
 
 __all__ = ["simulate"]
 
@@ -56,7 +57,7 @@ NUMBER, PACE = Quantity("number", quantity.number), Quantity("pace", pace_of)
 
 
 @click.command()
-@click.option("--rule", default="adag", show_default=True, help=f"A rule, a trainer, or {', '.join(SYNCHRONOUS)}.")
+@click.option("--rule", default="adag", show_default=True, help=f"A rule, a trainer, or {', '.join(METHODS)}.")
 @click.option("--workers", default="8", show_default=True, type=NUMBER, help="On all nodes together.")
 @click.option("--nodes", default=1, show_default=True, help="Each with a center of its own.")
 @click.option("--window", type=int, help="Steps between exchanges; the trainer's own by default.")
@@ -72,10 +73,10 @@ NUMBER, PACE = Quantity("number", quantity.number), Quantity("pace", pace_of)
 @click.option("--link", default="1gbit", show_default=True, type=SPEED, help="Between nodes.")
 @click.option("--latency", default="50us", show_default=True, type=SECONDS, help="Of one message between nodes.")
 @click.option("--merge-every", default="auto", show_default=True, type=PACE, help="auto, EXCHANGES of a node, or 0.5s.")
-@click.option("--merge-share", default=0.5, show_default=True, help="Of the time, that merges of pace auto may take.")
+@click.option("--merge-share", default=0.1, show_default=True, help="Of the leader's core, that merges of pace auto may take.")
 @click.option("--merge-compression", default="none", show_default=True, help="none, bf16, fp16, int8, topk:FRACTION.")
 @click.option("--merge-scale", type=float, help="Of the nodes' summed differences. [default: 1, 1 / nodes for rules without p]")
-@click.option("--max-staleness", type=int, help="Exchanges that a worker may be ahead of the slowest of its node.")
+@click.option("--max-staleness", type=int, help="Exchanges that a worker may be ahead of the slowest.")
 @click.option("--duration", type=SECONDS, help="Simulated time.")
 @click.option("--exchanges", type=int, help=f"Of each worker. [default: {EXCHANGES}, unless --duration is given]")
 @click.option("--model", type=click.Choice(["mlp", "none"]), default="none", show_default=True, help="mlp learns 4,000 digits for real.")
@@ -110,15 +111,15 @@ def settings_of(rule: str, model: str, options: dict) -> tuple[bool, dict]:
     """Whether the trainer's local step is Nesterov's; the settings of the simulation."""
     from dkcore.front import scalar_of, trainer_of
 
-    preset = None if rule in SYNCHRONOUS else trainer_of(rule)
-    scalars = {**(preset.scalars if preset else {}), **dict(map(scalar_of, options["scalars"]))}
-    window = options["window"] if options["window"] is not None else preset.window if preset else Simulation.window
+    preset = trainer_of(rule)
+    scalars = {**preset.scalars, **dict(map(scalar_of, options["scalars"]))}
+    window = preset.window if options["window"] is None else options["window"]
     weights = options["weights"]
     if weights is None:
         weights = perceptron_size() if model == "mlp" else Simulation.weights
     renamed = {"memory_bandwidth": options.pop("memory"), "bandwidth": options.pop("link"), "stragglers": dict(options["stragglers"])}
-    chosen = {"rule": preset.rule if preset else rule, "scalars": scalars, "window": window, "weights": weights}
-    return bool(preset and preset.__name__ == "EAMSGD"), options | renamed | chosen
+    chosen = {"rule": preset.rule, "scalars": scalars, "window": window, "weights": weights}
+    return preset.__name__ == "EAMSGD", options | renamed | chosen
 
 
 def perceptron_size() -> int:
@@ -180,8 +181,7 @@ def write(out: Path, plan: Simulation, found: Prediction, runs: list[Prediction]
 def summary(plan: Simulation, found: Prediction) -> Table:
     """What was predicted."""
     table = Table(show_header=False)
-    name = plan.rule if plan.synchronous else plan.rule.name
-    table.add_row("job", f"{name}, {plan.workers:,} workers on {plan.nodes:,} nodes, window {plan.window}, {found.elapsed:.4g} s")
+    table.add_row("job", f"{plan.rule.name}, {plan.workers:,} workers on {plan.nodes:,} nodes, window {plan.window}, {found.elapsed:.4g} s")
     percentiles = "  ".join(f"{percent} %: {found.percentile(percent):,}" for percent in (5, 50, 95, 99))
     table.add_row("staleness", f"mean {found.mean_staleness:,.2f}   {percentiles}")
     table.add_row("exchanges", f"{found.exchanges:,}, {found.exchanges_per_s:,.0f} a second, {1e3 * plan.exchange_seconds:.3g} ms alone")

@@ -17,21 +17,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dkcore.codec import Codec
 from dkcore.emit import stores
 from dkcore.errors import expected
 from dkcore.prediction import Prediction
 from dkcore.rule import ENGINE_SCALARS, Rule
 from dkcore.rules import REGISTRY
-from dkcore.simulation_link import Link, ratio_of
+from dkcore.simulation_link import Link
 from dkcore.simulation_meeting import meet
 from dkcore.simulation_queue import Queue
+from dkcore.synchronous import METHODS, Synchronous, check_staleness
 
 if TYPE_CHECKING:
     from dkcore.simulation_training import Problem, Step
 
-__all__ = ["SYNCHRONOUS", "Simulation"]
+__all__ = ["Simulation"]
 
-SYNCHRONOUS = ("averaging", "easgd", "diloco", "slowmo")
 MOST_TRAINED = 1000  # workers with weights of their own
 STREAMS = 4  # of memory, in an exchange of a synchronous method: read and write center and worker
 
@@ -40,18 +41,18 @@ STREAMS = 4  # of memory, in an exchange of a synchronous method: read and write
 class Simulation:
     """Settings of a simulated job; times in seconds, speeds in bytes a second.
 
-    rule: a rule, its name, or a synchronous method (averaging, easgd, diloco, slowmo). scalars: hyper-parameters of the rule.
+    rule: a rule or a synchronous method, or the name of one. scalars: its hyper-parameters.
     step_time: of one step of one worker; jitter: its standard deviation over its mean. stragglers: worker to how many times
     longer its steps take. weights: elements of the model, float32. exchange_time: of one exchange that has a lane of memory for
     itself; None for that of the rule's memory streams at ``memory_bandwidth``, a core's. lanes: exchanges that a node's memory
     carries side by side at that speed. merge_every: exchanges of a node (int), seconds (float), or ``auto``: rounds take
-    ``merge_share`` of the time. merge_compression: none, bf16, fp16, int8 or topk:FRACTION; of the bytes alone. merge_scale: what
+    ``merge_share`` of the leader's core. merge_compression: none, bf16, fp16, int8 or topk:FRACTION. merge_scale: what
     the nodes' differences are multiplied with when they are added up; None for 1 where the rule commits progress (it names
     p), 1 / nodes where it commits positions. bandwidth, latency: of the link between nodes. max_staleness: exchanges that a
-    worker may be ahead of the slowest live one of its node. ValueError for settings that no job could have.
+    worker may be ahead of the slowest live one. ValueError for settings that no job could have.
     """
 
-    rule: Rule | str = "adag"
+    rule: Rule | Synchronous | str = "adag"
     workers: int = 2
     nodes: int = 1
     window: int = 12
@@ -65,7 +66,7 @@ class Simulation:
     memory_bandwidth: float = 10e9
     lanes: int = 2
     merge_every: int | float | str = "auto"
-    merge_share: float = 0.5
+    merge_share: float = 0.1
     merge_compression: str = "none"
     merge_scale: float | None = None
     bandwidth: float = 125e6
@@ -74,16 +75,16 @@ class Simulation:
     seed: int = 0
 
     def __post_init__(self):
-        if isinstance(self.rule, str) and self.rule not in SYNCHRONOUS:
-            if self.rule not in REGISTRY:
-                advice = f"Rules are {', '.join(REGISTRY)}; synchronous: {', '.join(SYNCHRONOUS)}."
+        if isinstance(self.rule, str):
+            if self.rule not in REGISTRY and self.rule not in METHODS:
+                advice = f"Rules are {', '.join(REGISTRY)}; synchronous methods {', '.join(METHODS)}."
                 raise ValueError(expected("the name of a rule", repr(self.rule), advice))
-            object.__setattr__(self, "rule", REGISTRY[self.rule])
+            object.__setattr__(self, "rule", (REGISTRY | METHODS)[self.rule])
         check(self)
 
     @property
     def synchronous(self) -> bool:
-        return not isinstance(self.rule, Rule)
+        return isinstance(self.rule, Synchronous)
 
     @cached_property
     def exchange_seconds(self) -> float:
@@ -94,14 +95,19 @@ class Simulation:
         return 4 * streams * self.weights / self.memory_bandwidth
 
     @cached_property
+    def encoded(self) -> int:
+        """Bytes of the whole model as it crosses the link."""
+        return Codec.of(self.merge_compression).bytes(self.weights, np.float32)
+
+    @cached_property
     def merge_bytes(self) -> float:
         """What each leader sends in one merge."""
-        return Link(self.bandwidth, self.latency).bytes(self.nodes, 4 * self.weights * ratio_of(self.merge_compression))
+        return Link(self.bandwidth, self.latency).bytes(self.nodes, self.encoded)
 
     @cached_property
     def merge_seconds(self) -> float:
         """Of the link, in one merge."""
-        return Link(self.bandwidth, self.latency).seconds(self.nodes, 4 * self.weights * ratio_of(self.merge_compression))
+        return Link(self.bandwidth, self.latency).seconds(self.nodes, self.encoded)
 
     @property
     def scale_of_merge(self) -> float:
@@ -181,8 +187,7 @@ def check(plan: Simulation) -> None:
     for name in ("jitter", "latency", "exchange_time"):
         require(plan, name, getattr(plan, name) is None or 0 <= getattr(plan, name) < math.inf, "a number of 0 or more")
     require(plan, "nodes", plan.nodes <= plan.workers, f"at most one node a worker ({plan.workers})")
-    require(plan, "max_staleness", plan.max_staleness is None or (is_whole(plan.max_staleness) and plan.max_staleness >= 0),
-            "None, or a whole number of 0 or more")
+    check_staleness(plan.max_staleness, plan.rule)
     for worker, factor in plan.stragglers.items():
         what = f"workers of 0 to {plan.workers - 1} that take so many times longer, above 0"
         require(plan, "stragglers", is_whole(worker) and 0 <= worker < plan.workers and 0 < factor < math.inf, what)
@@ -190,8 +195,8 @@ def check(plan: Simulation) -> None:
     require(plan, "merge_every", pace == "auto" or (not isinstance(pace, str | bool) and 0 < pace < math.inf),
             "'auto', a whole number of exchanges, or seconds as a float")
     require(plan, "merge_share", 0 < plan.merge_share <= 1, "a share above 0, and 1 at most")
-    ratio_of(plan.merge_compression)
-    if not plan.synchronous:
+    Codec.of(plan.merge_compression)
+    if not plan.synchronous:  # whose scalars change nothing about time
         plan.rule.fill(plan.scalars, ENGINE_SCALARS)
 
 
@@ -208,9 +213,7 @@ def check_trained(plan: Simulation, problem: "Problem", step: object) -> None:
     """ValueError for what can be timed but not trained."""
     advice = "Leave the problem (--model) out to simulate time alone."
     if plan.synchronous:
-        raise ValueError(expected("a rule of an asynchronous method, to train with", repr(plan.rule), advice))
-    if plan.merge_compression != "none":
-        raise ValueError(expected("merge_compression none, to train with", repr(plan.merge_compression), advice))
+        raise ValueError(expected("a rule of an asynchronous method, to train with", repr(plan.rule.name), advice))
     if plan.workers > MOST_TRAINED:
         raise ValueError(expected(f"at most {MOST_TRAINED} workers that train", plan.workers, advice))
     if step is None:

@@ -2,12 +2,7 @@
 
 from dataclasses import dataclass
 
-from dkcore.errors import expected
-
-__all__ = ["Link", "ratio_of"]
-
-RATIOS = {"none": 1.0, "bf16": 0.5, "fp16": 0.5, "int8": 0.25}
-INDEX = 4  # bytes that say where one of the largest elements belongs
+__all__ = ["Link"]
 
 
 @dataclass(frozen=True)
@@ -28,19 +23,3 @@ class Link:
     def seconds(self, nodes: int, model_bytes: float) -> float:
         """How long that takes: 2 (m - 1) messages one after another, and the bytes."""
         return 2 * (nodes - 1) * self.latency + self.bytes(nodes, model_bytes) / self.bandwidth
-
-
-def ratio_of(compression: str, itemsize: int = 4) -> float:
-    """Bytes sent over bytes of the model: none, bf16, fp16, int8, or ``topk:FRACTION`` (a value and its place). ValueError for others.
-
-    >>> ratio_of("bf16"), ratio_of("topk:0.01")
-    (0.5, 0.02)
-    """
-    name, _, fraction = str(compression).partition(":")
-    try:
-        if name == "topk" and 0 < float(fraction) <= 1:
-            return float(fraction) * (itemsize + INDEX) / itemsize
-        return RATIOS[name if not fraction else ""]
-    except (KeyError, ValueError):
-        what = f"a merge_compression of {', '.join(RATIOS)} or topk:FRACTION"
-        raise ValueError(expected(what, repr(compression), "A fraction is more than 0, and 1 at most: topk:0.01.")) from None

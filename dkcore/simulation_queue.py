@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dkcore.simulation_merge import Merge
-from dkcore.simulation_node import Node
+from dkcore.simulation_node import Bound, Node
 
 if TYPE_CHECKING:
     from dkcore.simulation import Simulation
@@ -39,7 +39,7 @@ class Queue:
     def __init__(self, plan: "Simulation", limit: float, exchanges: int, training: "Training | None" = None):
         self.plan, self.limit, self.exchanges, self.training = plan, limit, exchanges, training
         parts = [plan.workers_of(index) for index in range(plan.nodes)]
-        self.nodes = [Node(index, part, plan.lanes, plan.max_staleness) for index, part in enumerate(parts)]
+        self.nodes = [Node(index, len(part), plan.lanes) for index, part in enumerate(parts)]
         self.home = [node for node, part in zip(self.nodes, parts, strict=True) for _ in part]
         self.pace = [plan.stragglers.get(worker, 1.0) for worker in range(plan.workers)]
         self.seen, self.count, self.stale = ([0] * plan.workers for _ in range(3))
@@ -49,7 +49,8 @@ class Queue:
         self.events = [(self.work(worker, 0.0), worker) for worker in range(plan.workers)]
         heapify(self.events)
         self.merge = Merge(plan, self.nodes, training, self.wake) if plan.nodes > 1 else None
-        self.due = self.merge.due if self.merge else -1
+        self.bound = None if plan.max_staleness is None else Bound(plan.workers, plan.max_staleness)
+        self.live = plan.workers
 
     def wake(self, time: float, lands: bool) -> None:
         """An event of the merge; of a number beyond all workers, so that these come first."""
@@ -75,6 +76,9 @@ class Queue:
 
     def exchange(self, now: float, who: int) -> None:
         """One worker has finished its window: it exchanges as soon as the memory of its node is free, and goes on."""
+        if self.bound and not self.bound.admits(who):
+            heappop(self.events)
+            return
         node = self.home[who]
         end = node.serve(now, self.exchange_time)
         if end > self.limit:
@@ -84,27 +88,27 @@ class Queue:
         self.histogram[staleness] += 1
         self.stale[who] += staleness
         if self.training:
-            self.training.exchange(who, node.index, staleness, node.live, end)
+            self.training.exchange(who, node.index, staleness, self.live, end)
         node.version += 1
         self.seen[who] = node.version
         node.commits += 1
         self.count[who] += 1
         self.end = end
-        if self.count[who] == self.exchanges or node.bound:
-            self.part(node, who, end)
+        leaves = self.count[who] == self.exchanges
+        if leaves:
+            self.leave(node, end)
         else:
             heapreplace(self.events, (self.work(who, end), who))
-        if node.commits == self.due:
+        if self.bound:
+            for waiting in self.bound.tick(who, leaves):
+                heappush(self.events, (end, waiting))
+        if self.merge and node.commits == self.merge.due:
             self.merge.ready(end)
 
-    def part(self, node: Node, who: int, end: float) -> None:
-        """A worker may have to leave, or to wait for slower ones; others may no longer have to."""
+    def leave(self, node: Node, end: float) -> None:
+        """A worker has made all its exchanges; its last event is still on top."""
         heappop(self.events)
-        leaves = self.count[who] == self.exchanges
-        goes, free = node.bound.tick(who, leaves=leaves) if node.bound else (not leaves, [])
-        for worker in [*([who] if goes and not leaves else []), *free]:
-            heappush(self.events, (self.work(worker, end), worker))
-        if leaves:
-            node.live -= 1
-            if self.merge and not node.live:
-                self.merge.ready(end)
+        self.live -= 1
+        node.live -= 1
+        if self.merge and not node.live:
+            self.merge.ready(end)

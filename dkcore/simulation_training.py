@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dkcore.codec import Codec
 from dkcore.kernels import compile_kernel
 from dkcore.rule import ENGINE_SCALARS
 
@@ -54,6 +55,9 @@ class Training:
         self.previous = [start.copy() if "p" in rule.vectors else None for _ in range(plan.workers)]
         self.steps = [step(start) for _ in range(plan.workers)]
         self.agreed, self.taken, self.sum = start.copy(), [np.empty_like(start) for _ in range(plan.nodes)], np.empty_like(start)
+        self.codec = None if plan.merge_compression == "none" else Codec.of(plan.merge_compression)
+        self.held = np.zeros_like(start)  # of the sum, by who sends it on
+        self.message = np.empty(self.codec.bytes(start.size, start.dtype) if self.codec else 0, np.uint8)
         counted = [name for name in ENGINE_SCALARS if name in rule.scalars]
         self.scalars = (ctypes.c_double * max(len(rule.scalars), 1))(*rule.fill(plan.scalars, counted).values())
         self.at = {name: rule.scalars.index(name) for name in counted}
@@ -81,17 +85,25 @@ class Training:
         if self.exchanges % self.every == 0:
             self.curve.append({"time": now, "exchanges": self.exchanges} | self.problem.evaluate(self.centers[node]))
 
-    def take(self) -> None:
-        """d = c - s of each node."""
+    def take(self, last: bool) -> None:
+        """q of each node: d = c - s, compressed except in the last round. What that holds back stays in c - s."""
+        self.exact = last or not self.codec
         for center, taken in zip(self.centers, self.taken, strict=True):
             np.subtract(center, self.agreed, out=taken)
+            if not self.exact:
+                self.codec.encode(taken, self.message)
 
     def land(self) -> None:
-        """D = sum of d;  c += D - d;  s += D, where D is scaled by ``merge_scale``."""
+        """D = sum of q, compressed again;  c += D - q;  s += D, where D is scaled by ``merge_scale``."""
         self.sum[:] = self.taken[0]
         for taken in self.taken[1:]:
             self.sum += taken
         self.sum *= self.sum.dtype.type(self.plan.scale_of_merge)
+        if self.exact:
+            self.sum += self.held
+            self.held[:] = 0
+        else:
+            self.codec.encode(self.sum, self.message, self.held)
         self.agreed += self.sum
         for center, taken in zip(self.centers, self.taken, strict=True):
             center += self.sum - taken

@@ -40,7 +40,7 @@ def test_json_has_the_prediction_its_scaling_and_the_law_of_bytes():
     assert report["staleness_p5"] <= report["staleness_p50"] <= report["staleness_p99"]
     assert [(run["workers"], run["nodes"]) for run in report["scaling"]] == [(1, 1), (2, 2), (4, 4), (8, 4), (12, 4)]
     assert report["scaling"][-1]["samples_per_s"] == report["samples_per_s"]
-    assert report["bytes_per_merge_by_nodes"] == pytest.approx({"2": 1e6, "3": 4e6 / 3, "4": 1.5e6})
+    assert report["bytes_per_merge_by_nodes"] == pytest.approx({"2": 1e6, "3": 4e6 / 3, "4": 1.5e6}, rel=0.005)
 
 
 def test_options_reach_the_simulation():
@@ -48,7 +48,8 @@ def test_options_reach_the_simulation():
     assert plain["exchanges"] == 400
     assert found("--workers", 4, "--jitter", 0, "--step-time", "20ms")["elapsed"] == pytest.approx(2 * plain["elapsed"], rel=0.1)
     assert found("--workers", 4, "--straggler", "3:2.0", "--straggler", "1:2.0")["elapsed"] > 1.8 * plain["elapsed"]
-    assert found("--workers", 4, "--jitter", 0, "--max-staleness", 0, "--straggler", "0:3", "--duration", "9s")["exchanges"] == 4 * 24
+    bound = found("--workers", 4, "--jitter", 0, "--max-staleness", 0, "--straggler", "0:3", "--duration", "9s")
+    assert 4 * 24 <= bound["exchanges"] <= 4 * 24 + 3  # the straggler's 24, and those of three who are one ahead
     slow = found("--workers", 4, "--exchange-time", "1s", "--lanes", 1, "--duration", "100s")
     assert slow["exchanges_per_s"] == pytest.approx(1, rel=0.02)
     merges = {pace: found("--workers", 4, "--nodes", 2, "--link", "100gbit", "--duration", "10s", "--merge-every", pace)["merges"]
@@ -96,7 +97,7 @@ def test_synchronous_methods_are_timed(method):
         (["--straggler", "8:2"], "workers of 0 to 7"),
         (["--merge-every", "soon"], "a time such as"),
         (["--merge-every", "0"], "merge_every: 'auto'"),
-        (["--merge-compression", "gzip"], "none, bf16, fp16, int8 or topk:FRACTION"),
+        (["--merge-compression", "gzip"], "a codec: none, bf16, fp16, int8, or topk:FRACTION"),
         (["--rule", "sgd"], "a trainer of SingleTrainer"),
         (["--scalar", "alpha"], "--scalar NAME=VALUE"),
         (["--scalar", "beta=1"], "unknown: beta"),
