@@ -172,9 +172,9 @@ def test_merges_keep_their_pace():
     # 4 workers of each node exchange every 40 ms; the first node that has made 8 exchanges calls the other
     assert 99 <= Simulation(merge_every=8, **settings).run(duration=8.02).merges <= 115
     assert Simulation(merge_every=0.5, **settings).run(duration=10.1).merges == 20
-    for share in (0.1, 0.5):  # of the core, of which a round takes 2 passes of 2 ms; then the next commit is waited for, some 10 ms
+    for share in (0.05, 0.1):  # of the core, of which a round takes 2 passes of 2 ms
         found = Simulation(merge_share=share, **settings | {"exchange_time": 0.002, "stragglers": {0: 1.3}}).run(duration=20.0)
-        assert found.merges == pytest.approx(20 / (0.004 / share + 0.006), rel=0.35 * share + 0.05)
+        assert found.merges == pytest.approx(20 / (0.004 / share), rel=0.02)
     slow = Simulation(merge_every=0.01, **settings | {"weights": 1_000_000, "bandwidth": 1e8}).run(duration=20.0)
     assert slow.merges == pytest.approx(20 / 0.04, rel=0.05)  # a round begins when the last has landed
 
