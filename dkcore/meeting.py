@@ -107,6 +107,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
     if needed and world.leader:
         merge = Merge(center, leaders, world.names, settings, rule, world.abort)
         merge.start()
+    if needed:
+        world.node.Barrier()  # what anybody exchanged before its leader knew what all began with, no other node would be told
     meeting = Meeting(center, world, merge, synchronous)
     world.at_close(center.close)
     return meeting
