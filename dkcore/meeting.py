@@ -55,20 +55,20 @@ class Meeting:
     def finish(self) -> None:
         """See `Center.finish`."""
         if self.leader:
-            self.gather()
+            _, arrived = self.gather()
             if self.merge is not None:
                 self.merge.finish()
             if self.synchronous:
                 self.segment.set_members(ROUND, self.node_size)
-            self.segment.open_gate(FINISH, self.node_size - 1)
+            self.segment.open_gate(FINISH, arrived)
         else:
             ticket = self.segment.arrive(FINISH)
             while not self.segment.wait(FINISH, ticket, SLICE):
                 pass  # as long as the slowest worker takes; a rank that dies ends the job, a broken center raises
         self.final = True
 
-    def gather(self) -> None:
-        """Wait for the other ranks of this node to finish."""
+    def gather(self) -> tuple[int, int]:
+        """Wait for the other ranks of this node to finish, or to close; how many have not closed, and how many finish."""
         while True:
             members, arrived = self.segment.await_members(FINISH, SLICE)
             self.segment.check()
@@ -76,6 +76,7 @@ class Meeting:
                 break
         if self.synchronous:  # who never trained holds nobody up
             self.segment.set_members(ROUND, 0)
+        return members, arrived
 
     def close(self) -> None:
         """This rank is through; the leader waits for the others of its node, and for the other leaders."""
@@ -83,9 +84,10 @@ class Meeting:
             return
         self.closed = True
         if not self.leader:
-            self.segment.arrive(FINISH)
+            self.segment.change_members(FINISH, -1)
         elif self.merge is not None:
-            self.gather()
+            while self.gather()[0]:  # some finish, though this rank does not: they may train on
+                self.finish()
             if not self.final:
                 self.merge.finish()
             self.merge.close()
