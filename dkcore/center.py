@@ -246,6 +246,8 @@ class Worker:
             what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"
             advice = f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."
             raise RuleError(expected(what, f"{self.center.states}", advice))
+        if self.center.meeting is not None:
+            self.center.meeting.begin(rule)
         roles = [ROLES.get(name, 3 + rule.states.index(name) if name in rule.states else 0) for name in rule.vectors]
         return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, **bound)
 

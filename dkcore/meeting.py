@@ -30,14 +30,19 @@ class Meeting:
         self.leader, self.node_size, self.nodes = world.leader, world.node_size, world.nodes
         self.final = self.closed = False
 
-    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
-        """A worker of this rank begins to exchange by a rule."""
+    def begin(self, rule: "Rule | Synchronous") -> None:
+        """A worker of this rank is going to exchange by a rule."""
         self.final = False
+        if self.merge is not None:
+            self.merge.rule = self.merge.rule or rule
+
+    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
+        """The same, and its scalars, which have to be those of all nodes."""
+        self.begin(rule)
         given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
         self.segment.declare_rule(f"{rule.name}({given})")
         if self.merge is not None:
             self.merge.scalars = dict(scalars)
-            self.merge.rule = self.merge.rule or rule
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""
