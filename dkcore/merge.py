@@ -310,7 +310,7 @@ def adds_up(rule: Rule, vector: int) -> bool:
     name = rule.states[vector - 1]
     output = rule.nodes[rule.outputs[name]]
     own = rule.vectors.index(name)
-    return output.op == "add" and own in output.args and not any(reads(rule, index, own) for index in output.args if index != own)
+    return output.op == "add" and output.args.count(own) == 1 and not any(reads(rule, index, own) for index in output.args if index != own)
 
 
 def reads(rule: Rule, index: int, leaf: int) -> bool:
