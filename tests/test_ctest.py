@@ -26,9 +26,9 @@ def run(*command: str) -> str:
 @pytest.mark.parametrize(
     ("folder", "sanitize", "names"),
     [
-        ("ctest", "", {"engine", "threads", "death", "kill", "codec"}),
-        ("tsan", "thread", {"engine", "threads", "death", "codec"}),  # it watches the threads of one process
-        ("asan", "address,undefined", {"engine", "threads", "death", "kill", "codec"}),
+        ("ctest", "", {"engine", "threads", "death", "kill", "codec", "gate", "merge"}),
+        ("tsan", "thread", {"engine", "threads", "death", "codec", "gate", "merge"}),  # it watches the threads of one process
+        ("asan", "address,undefined", {"engine", "threads", "death", "kill", "codec", "gate", "merge"}),
     ],
 )
 def test_the_engine_in_c(folder, sanitize, names):
