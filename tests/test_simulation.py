@@ -257,6 +257,12 @@ def test_an_exchange_is_the_rules_own(name):
         np.testing.assert_array_equal(vectors["p"], vectors["w"])
 
 
+def test_who_has_left_is_no_worker(monkeypatch):
+    plan = Simulation(rule="consgd", workers=2, stragglers={1: 3.0}, **ALIKE)
+    (center,) = centers(monkeypatch, plan, Counting(), count_up, exchanges=3)
+    np.testing.assert_array_equal(center, 4 * 4 / 2 + 2 * 4 / 1)  # the last two of the straggler's are those of the only one
+
+
 def test_scalars_reach_the_rule():
     left = [Simulation(rule="aeasgd", workers=2, scalars={"alpha": alpha}).run(exchanges=5, problem=Quadratic(), step=SGD).loss
             for alpha in (0.0, 0.5)]
