@@ -1,7 +1,21 @@
-"""One rank of the tests of the merge: exchanges whole numbers with the center, and tells what came of it in a file.
+"""One rank of the tests of the merge: exchanges whole numbers with centers, one after another, and tells what came of each.
 
-``OUT SIZE EXCHANGES [NAME=VALUE...]``, names: dtype; uneven: first node's exchanges are multiplied by it; nap: seconds between
-exchanges; rule; staleness: its bound; odd: a setting that only the last rank has; others are settings of `Center.of`.
+``OUT SIZE EXCHANGES [NAME=VALUE...] [+ SIZE EXCHANGES ...]``: one line of JSON a case in ``OUT/told-RANK``. Names:
+
+    name          of the case
+    dtype, rule   rule: of dkcore.rules, or ``heavy`` below; given=0: `Center.of` is not told of it
+    uneven        ranks of the first node exchange so many times as often; idle=1: those of the last node never
+    nap, doze     seconds between exchanges; seconds that rank 0 sleeps once
+    phases        trainings, each with a finish
+    place=1       the worker is put where its step leads, before each exchange, rather than moved by it
+    late          seconds that leaders take to begin to merge
+    chunk         bytes of a chunk; it has a stripe at least
+    learn=0       nobody but the exchanges themselves tells the center of the rule
+    together=1    no rank finishes before all have trained
+    leave         ``close``, or ``nothing``: without a finish; ``alone``: rank 0 alone calls it; ``others``: all but rank 0
+    staleness     the bound
+    odd           a setting that the last rank alone has
+    others        settings of `Center.of`
 """
 
 import hashlib
@@ -14,65 +28,165 @@ from pathlib import Path
 import numpy as np
 
 import dkcore as dk
+import dkcore.meeting
+import dkcore.reduction
 
-out, size, exchanges = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-options = dict(argument.split("=") for argument in sys.argv[4:])
-uneven, dtype, nap = int(options.pop("uneven", 1)), options.pop("dtype", "float32"), float(options.pop("nap", 0))
-rule, bound = getattr(dk.rules, options.pop("rule", "downpour")), options.pop("staleness", None)
-odd = options.pop("odd", None)
-if odd == "threads":
+Merge = dkcore.meeting.Merge
+if "odd=threads" in sys.argv and "1" in (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK")):
     import mpi4py
 
     mpi4py.rc.thread_level = "funneled"
 world = dk.init()
 last = world.rank == world.size - 1
-if last and odd == "size":
-    size += 1
-if last and odd == "dtype":
-    dtype = "float64"
-if last and odd == "version":
-    dk.__version__ = "0.0.0"
-if last and odd == "compression":
-    options["merge_compression"] = "bf16"
-options = {name: float(value) if name == "merge_timeout" else value for name, value in options.items()}
-center = dk.Center.of(np.zeros(size, dtype), world, rule=rule, **options)
-first_node = world.names[0].partition("rank")[2]
-if str(world.rank) in first_node:
-    exchanges *= uneven
-worker = center.worker(world.rank)
-w, p = np.zeros(size, dtype), np.zeros(size, dtype)
-scalars = {name: 1.0 for name in rule.scalars if name not in ("window", "staleness", "workers")}
-call = worker.call(rule, p=p, max_staleness=None if bound is None else int(bound), **scalars)
-center.meeting.learn(dk.rules.adag if last and odd == "rule" else rule, scalars)
-step = (np.arange(size) % 7 + world.rank + 1).astype(dtype)
-apart = 0
+out = Path(sys.argv[1])
 (out / f"pid-{world.rank}").write_text(str(os.getpid()))
-try:
-    for number in range(exchanges):
-        w += step
-        call.flat(w)
-        time.sleep(nap)
-        if number == 5:
-            (out / f"begun-{world.rank}").touch()
-        slowest = min((slot["exchanges"] for slot in center.slots() if slot["state"] == "claimed"), default=0) if bound else 0
-        apart = max(apart, center.slot(worker)["exchanges"] - slowest) if bound else 0
-    worker.release()
-    center.finish()
-except dk.errors.DkcoreError as error:
-    (out / f"error-{world.rank}").write_text(str(error))
-    raise
-mine, states = center.snapshot(), [center.snapshot(state=1 + k) for k in range(center.states)]
-everyone = world.comm.allgather((hashlib.sha256(b"".join(x.tobytes() for x in [mine, *states])).hexdigest(), exchanges))
-steps = [(count, np.arange(size) % 7 + rank + 1.0) for rank, (_, count) in enumerate(everyone)]
-wanted = sum(count * step for count, step in steps)
-told = {"nodes": world.nodes, "equal": len({digest for digest, _ in everyone}) == 1, "wanted": sum(count for count, _ in steps)}
-told |= {"exact": bool((mine == wanted).all()), "error": float(np.abs(mine / wanted - 1).max())}
-told |= {"versions": sorted(set(center.versions.tolist()))}
-if states:
-    squares = sum(count * step**2 for count, step in steps)
-    told["states"] = float(np.abs(states[0] / squares - 1).max())
-told |= {"apart": int(apart), "histogram": center.slots()[0]["histogram"].tolist()[:5]}
-if center.meeting.merge:
-    told |= center.meeting.merge.sums()
-(out / f"told-{world.rank}").write_text(json.dumps(told))
-center.close()
+
+
+@dk.rule
+def heavy(c, w, p, v):
+    """DOWNPOUR with momentum at the center: v is no sum, for it fades."""
+    v = 0.5 * v + (w - p)
+    return c + v, c + v, v
+
+
+def slowly(function, seconds: float):
+    """The function, begun so much later."""
+
+    def slow(*arguments):
+        time.sleep(seconds)
+        return function(*arguments)
+
+    return slow
+
+
+class Case:
+    """What one case says, and what this rank does of it."""
+
+    def __init__(self, size: str, exchanges: str, *options: str):
+        given = dict(option.split("=", 1) for option in options)
+        self.size, self.exchanges, self.phases = int(size), int(exchanges), int(given.pop("phases", 1))
+        self.name, self.dtype = given.pop("name", ""), given.pop("dtype", "float32")
+        self.nap, self.doze, self.bound = float(given.pop("nap", 0)), float(given.pop("doze", 0)), given.pop("staleness", None)
+        rule = given.pop("rule", "downpour")
+        self.rule = heavy if rule == "heavy" else getattr(dk.rules, rule)
+        self.scalars = {name: 0.25 for name in self.rule.scalars if name not in ("window", "staleness", "workers")}
+        self.chunk = int(given.pop("chunk", dkcore.reduction.CHUNK_BYTES))
+        self.late = float(given.pop("late", 0))
+        self.together, self.learn = given.pop("together", ""), given.pop("learn", "1") == "1"
+        self.place, self.leave, self.odd = given.pop("place", ""), given.pop("leave", "finish"), given.pop("odd", None)
+        given |= {"merge_compression": "bf16"} if last and self.odd == "compression" else {}
+        node = next(index for index, name in enumerate(world.names) if str(world.rank) in name.partition("rank")[2])
+        uneven, idle = int(given.pop("uneven", 1)), given.pop("idle", "")
+        self.exchanges *= uneven if node == 0 else 0 if idle and node == world.nodes - 1 else 1
+        if given.pop("given", "1") == "1":
+            given["rule"] = heavy if last and self.odd == "rule" else self.rule
+        if "merge_timeout" in given:
+            given["merge_timeout"] = float(given["merge_timeout"])
+        self.settings = given
+        self.step = (np.arange(self.size) % 7 + world.rank + 1).astype(self.dtype)
+
+    def run(self) -> None:
+        version, order = dk.__version__, sys.byteorder
+        dk.__version__ = "0.0.0" if last and self.odd == "version" else version
+        sys.byteorder = "other" if last and self.odd == "byteorder" else order
+        array = np.zeros(self.size + (last and self.odd == "size"), "float64" if last and self.odd == "dtype" else self.dtype)
+        dkcore.meeting.Merge = slowly(Merge, self.late)
+        dkcore.reduction.CHUNK_BYTES = self.chunk
+        try:
+            self.center = dk.Center.of(array, world, **self.settings)
+        except dk.errors.DkcoreError as error:
+            return self.tell({"error": f"{type(error).__name__} {error}"})
+        finally:
+            dk.__version__, sys.byteorder = version, order
+        self.highest, self.apart = 0.0, 0
+        wanted = [self.wanted(phase + 1) for phase in range(self.phases)]  # now: nobody spins in MPI beside a merge later
+        try:
+            for phase in range(self.phases):
+                self.train()
+                told = self.before_finish()
+                if self.together:
+                    world.comm.Barrier()
+                if self.leave == "finish" or (self.leave == "alone" and world.rank == 0) or (self.leave == "others" and world.rank > 0):
+                    self.center.finish()
+                told |= self.look(phase + 1, wanted[phase]) if self.leave == "finish" else {}
+            if self.leave != "nothing":
+                self.center.close()
+        except dk.errors.DkcoreError as error:
+            (out / f"error-{world.rank}").write_text(str(error))
+            raise
+        merge = self.center.meeting.merge
+        told |= merge.sums() | {"agreed": bool((merge.agreed[0] == wanted[-1][0]).all())} if merge else {}
+        self.tell(told)
+
+    def train(self) -> None:
+        center, rule, bound = self.center, self.rule, self.bound
+        with center.worker(world.rank) as worker:
+            w, p = np.zeros(self.size, self.dtype), np.zeros(self.size, self.dtype)
+            previous = {"p": p} if "p" in rule.vectors else {}
+            call = worker.call(rule, **previous, max_staleness=None if bound is None else int(bound), **self.scalars)
+            worker.pull_call(p if previous else None).flat(w)
+            named = dk.rules.adag if last and self.odd == "worker" else rule
+            if self.learn:
+                center.meeting.learn(named, self.scalars)
+            for number in range(self.exchanges):
+                w[:] = self.step if self.place else w + self.step
+                call.flat(w)
+                time.sleep(self.nap + (self.doze if world.rank == 0 and number == 2 else 0))
+                if number == 5:
+                    (out / f"begun-{world.rank}").touch()
+                self.observe(worker)
+
+    def observe(self, worker) -> None:
+        if self.place:
+            self.highest = max(self.highest, float((self.center.snapshot() / (np.arange(self.size) % 7 + world.size)).max()))
+        if self.bound is not None:
+            slots = [slot["exchanges"] for slot in self.center.slots() if slot["state"] == "claimed"]
+            self.apart = max(self.apart, int(self.center.slot(worker)["exchanges"] - min(slots)))
+
+    def before_finish(self) -> dict:
+        """Bytes of the rounds before the last one, as parts of what they would have been."""
+        if (merge := self.center.meeting.merge) is None or not merge.reduction.bytes_plain:
+            return {}
+        return {"ratio": merge.reduction.bytes_sent / merge.reduction.bytes_plain, "merges before": merge.rounds}
+
+    def wanted(self, phases: int) -> list[np.ndarray]:
+        """Center and states as numpy has them, if nodes merged at the end alone; for sums, whenever they did."""
+        from dkcore.merge import adds_up
+
+        vectors = {name: np.zeros(self.size, self.dtype) for name in self.rule.vectors}
+        scalars = self.scalars | {name: 0.0 if name == "staleness" else 1.0 for name in self.rule.scalars if name not in self.scalars}
+        for _ in range(self.exchanges * phases):
+            vectors["w"] = self.step if self.place else vectors["w"] + self.step
+            vectors |= dict(zip(("c", "w", *self.rule.states), self.rule(*vectors.values(), **scalars), strict=True))
+            vectors |= {"p": vectors["w"].copy()} if "p" in vectors else {}
+        names = ("c", *self.rule.states)
+        everyone = world.comm.allgather([vectors[name] for name in names])
+        sums = [sum(mine[index] for mine in everyone) for index in range(len(names))]
+        return [total if adds_up(self.rule, index) else total / world.nodes for index, total in enumerate(sums)]
+
+    def look(self, phases: int, wanted: list[np.ndarray]) -> dict:
+        """What the center holds after a finish."""
+        mine = [self.center.snapshot(state=index) for index in range(1 + len(self.rule.states))]
+        digest = hashlib.sha256(b"".join(vector.tobytes() for vector in mine)).hexdigest()
+        errors = [float(np.abs(one - two).max() / max(np.abs(two).max(), 1)) for one, two in zip(mine, wanted, strict=True)]
+        told = {"nodes": world.nodes, "equal": len(set(world.comm.allgather(digest))) == 1, "errors": errors}
+        told |= {"exact": bool((mine[0] == wanted[0]).all()), "versions": sorted(set(self.center.versions.tolist()))}
+        told |= {"exchanges": phases * world.comm.allreduce(self.exchanges), "apart": self.apart, "highest": self.highest}
+        told |= {"final": self.center.meeting.final}
+        if merge := self.center.meeting.merge:
+            held = [float(np.abs(residual).max(initial=0)) for residual in merge.reduction.held.values()]
+            told |= {"held": max(held, default=0.0)}
+        return told
+
+    def tell(self, told: dict) -> None:
+        with open(out / f"told-{world.rank}", "a") as file:
+            file.write(json.dumps({"name": self.name, **told}) + "\n")
+
+
+words: list[str] = []
+for word in [*sys.argv[2:], "+"]:
+    if word != "+":
+        words.append(word)
+    else:
+        Case(*words).run()
+        words = []

@@ -92,6 +92,14 @@ class Node:
                 continue
         return {pid: line for pid, line in found.items() if line and f" serve {self.folder} " not in line}
 
+    def outer(self, pid: int) -> int:
+        """The pid, as seen from here, of the process that has that pid in this node."""
+        for candidate in self.processes():
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                if f"NSpid:\t{candidate}\t{pid}\n" in Path(f"/proc/{candidate}/status").read_text():
+                    return candidate
+        raise ProcessLookupError(pid)
+
     def files(self) -> set[str]:
         """Names in this node's shared memory."""
         return set(os.listdir(f"/proc/{self.pid}/root/dev/shm"))
@@ -145,8 +153,15 @@ class Network:
         self.switch.run("ip", "link", "set", f"node{node}", "down")
 
     def mend(self, node: int) -> None:
-        """Plug it in again."""
+        """Plug it in again, and wait until all have noticed: that it is up, and that what they did not reach meanwhile is there."""
         self.switch.run("ip", "link", "set", f"node{node}", "up")
+        command = self.nodes[node].command("ip", "link", "show", "eth0", namespaces=("net",))
+        deadline = time.monotonic() + STARTING
+        while b"state UP" not in subprocess.run(command, capture_output=True, check=True).stdout:
+            assert time.monotonic() < deadline, f"the cable of node{node} stayed down"
+            time.sleep(0.02)
+        for other in self.nodes:
+            other.run("ip", "neighbour", "flush", "dev", "eth0")
 
     def slow(self, rate: str | None) -> None:
         """Give every cable that rate, in both directions; None takes the limit away."""

@@ -1,6 +1,5 @@
 """launch over two hosts: it places ranks as told, and whatever happens on either host, the error names it and nothing is left."""
 
-import contextlib
 import json
 import os
 import re
@@ -74,15 +73,6 @@ def launched(two_nodes, tmp_path):
     two_nodes.clear()  # for a test that failed before it ended
     for each in started:
         each.process.communicate(timeout=10)
-
-
-def outer(node: Node, pid: int) -> int:
-    """A process of a node by its pid there."""
-    for candidate in node.processes():
-        with contextlib.suppress(FileNotFoundError):
-            if f"NSpid:\t{candidate}\t{pid}\n" in Path(f"/proc/{candidate}/status").read_text():
-                return candidate
-    raise ProcessLookupError(pid)
 
 
 def named(node: Node, name: str) -> int:
