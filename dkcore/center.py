@@ -241,6 +241,9 @@ class Worker:
 
     def prepare(self, rule: Rule, *, check_finite: bool = False, kernel: Kernel | None = None, timeout: float = 60.0, **bound) -> "Call":
         """A call without its scalars and its p."""
+        if not isinstance(rule, Rule):
+            advice = "Decorate the formula with @dkcore.rule; synchronous methods are for dkcore.Exchange."
+            raise RuleError(expected("a rule", repr(rule), advice))
         kernel = kernel or compile_kernel(rule, self.center.dtype)
         if len(rule.states) > self.center.states:
             what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"

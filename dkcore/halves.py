@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dkcore.errors import MergeError, expected
 from dkcore.formulas import FORMULAS
 from dkcore.kernels import compile_kernel
 from dkcore.reduction import Chunk, Flight, chunks_of
@@ -96,11 +97,14 @@ class Differences(Halves):
 
 
 class HandIns(Halves):
-    """Of a center whose workers meet in rounds: what they handed in. scalars: of the method's outer step."""
+    """Of a center whose workers meet in rounds: what they handed in.
+
+    scalars: of the method's outer step, known once this rank trains. workers: how many handed in, on all nodes.
+    """
 
     def __init__(self, center, method: Synchronous):
         super().__init__(center, 1)
-        self.method, self.scalars = method, {}
+        self.method, self.scalars, self.workers = method, dict(method.defaults), 0
         outer, handed = method.outer, [role_of(1), OUTSIDE]  # m is the first state
         roles = [0 if name == "c" else OUTSIDE if name == "t" else role_of(1 + method.states.index(name)) for name in outer.vectors]
         self.outer = self.native(outer, roles)
@@ -120,8 +124,12 @@ class HandIns(Halves):
 
     def take(self, chunk: Chunk, given: np.ndarray, total: np.ndarray, counts: np.ndarray, counts_of_all: np.ndarray) -> None:
         """Second half: the center's step; what compression held back stays for the next round."""
+        scalars = {**self.scalars, "workers": self.workers}
         for name in self.method.outer.scalars:
-            self.outer.set(name, self.scalars[name])
+            if name not in scalars:
+                what = f"{name} of method {self.method.name!r}"
+                raise MergeError(expected(what, "none: the first rank of this node has not trained", "Have it train, too."))
+            self.outer.set(name, scalars[name])
         self.outer.run(chunk.first, chunk.end, (total,))
         self.taken.run(chunk.first, chunk.end, (given,))
 

@@ -66,6 +66,7 @@ class Merge:
         self.exact = False  # whether all centers are equal, but for fresh exchanges
         self.lost: list[str] = []
         self.grave: list = []
+        self.members = 0
         self.next_start = time.perf_counter() + (settings.seconds or 0.0)
         self.failure: BaseException | None = None
         self.changed, self.settled = threading.Event(), threading.Event()
@@ -78,8 +79,12 @@ class Merge:
     def start(self) -> None:
         self.thread.start()
 
-    def finish(self) -> None:
-        """All workers of this node are done: returns when those of all nodes are, and all centers are equal."""
+    def finish(self, members: int = 0) -> None:
+        """All workers of this node are done: returns when those of all nodes are, and all centers are equal.
+
+        members: ranks of this node for whom the rounds of the next training wait.
+        """
+        self.members = members
         self.settled.clear()
         self.change(DONE)
         while not self.settled.wait(0.2):
@@ -161,6 +166,8 @@ class Merge:
         self.told = TRAINING
         if self.state == DONE:
             self.state = TRAINING
+            if self.synchronous:  # now, and not by the main thread: another node may call for a round at once
+                self.center.segment.set_members(ROUND, self.members)
         self.settled.set()
 
     def take_part(self) -> bool:
@@ -191,7 +198,7 @@ class Merge:
             handed = int(notices["handed"].sum())
             if handed:
                 self.rounds += 1
-                self.halves.scalars["workers"] = handed
+                self.halves.workers = handed
                 self.add_up(self.halves.chunks[self.resume :], self.halves.take, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)

@@ -133,7 +133,7 @@ def test_scalars_are_checked():
 
 def test_a_center_not_made_for_it_is_refused():
     with dk.Center.create(np.zeros(2, np.float32), states=1) as center:
-        with pytest.raises(errors.RuleError, match="center made for the synchronous method 'averaging'"):
+        with pytest.raises(errors.RuleError, match="center made for 'averaging'. Received: one for asynchronous rules"):
             dk.Exchange(center, dk.rules.averaging)
         with pytest.raises(ValueError, match="no max_staleness"):
             dk.Exchange(center, dk.rules.averaging, max_staleness=3)
