@@ -29,6 +29,7 @@ class Meeting:
         self.segment, self.merge, self.synchronous = center.segment, merge, synchronous
         self.leader, self.node_size, self.nodes = world.leader, world.node_size, world.nodes
         self.final = self.closed = False
+        self.member = synchronous is not None  # whether rounds wait for this rank
 
     def begin(self, rule: "Rule | Synchronous") -> None:
         """A worker of this rank is going to exchange by a rule."""
@@ -39,6 +40,9 @@ class Meeting:
     def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
         """The same, and its scalars, which have to be those of all nodes."""
         self.begin(rule)
+        if self.synchronous and not self.member:  # it left at the end of another training
+            self.segment.change_members(ROUND, 1)
+            self.member = True
         given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
         self.segment.declare_rule(f"{rule.name}({given})")
         if self.merge is not None:
@@ -54,23 +58,24 @@ class Meeting:
                 raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
 
     def leave_rounds(self) -> None:
-        """This worker takes part in no further round."""
-        self.segment.change_members(ROUND, -1)
+        """This worker takes part in no further round, before it trains again."""
+        if self.member:
+            self.segment.change_members(ROUND, -1)
+            self.member = False
 
     def finish(self) -> None:
         """See `Center.finish`."""
+        self.leave_rounds()
         if self.leader:
             _, arrived = self.gather()
             if self.merge is not None:
-                self.merge.finish()
-            if self.synchronous:
-                self.segment.set_members(ROUND, self.node_size)
+                self.merge.finish(arrived + 1)
             self.segment.open_gate(FINISH, arrived)
         else:
             ticket = self.segment.arrive(FINISH)
             while not self.segment.wait(FINISH, ticket, SLICE):
                 pass  # as long as the slowest worker takes; a rank that dies ends the job, a broken center raises
-        self.final = True
+        self.final, self.member = True, self.synchronous is not None
 
     def gather(self) -> tuple[int, int]:
         """Wait for the other ranks of this node to finish, or to close; how many have not closed, and how many finish."""
@@ -78,21 +83,20 @@ class Meeting:
             members, arrived = self.segment.await_members(FINISH, SLICE)
             self.segment.check()
             if arrived >= members:
-                break
-        if self.synchronous:  # who never trained holds nobody up
-            self.segment.set_members(ROUND, 0)
-        return members, arrived
+                return members, arrived
 
     def close(self) -> None:
         """This rank is through; the leader waits for the others of its node, and for the other leaders."""
         if self.closed:
             return
         self.closed = True
+        self.leave_rounds()
         if not self.leader:
             self.segment.change_members(FINISH, -1)
         elif self.merge is not None:
             while self.gather()[0]:  # some finish, though this rank does not: they may train on
                 self.finish()
+                self.leave_rounds()
             if not self.final:
                 self.merge.finish()
             self.merge.close()

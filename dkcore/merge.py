@@ -63,7 +63,8 @@ class Merge:
         self.chunks = chunks_of(*layout, 1 if self.synchronous else 1 + states)
         self.agreed = [] if self.synchronous else [center.snapshot(state=index) for index in range(1 + states)]
         self.counted = np.zeros(center.stripes, np.uint64)  # versions that all nodes agreed on
-        self.scalars: dict[str, float] = {}
+        self.scalars = dict(rule.defaults) if self.synchronous else {}  # of a leader that never trains
+        self.members = self.workers = 0
         self.passes = self.prepare()
         self.state, self.told = TRAINING, TRAINING
         self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
@@ -80,8 +81,12 @@ class Merge:
     def start(self) -> None:
         self.thread.start()
 
-    def finish(self) -> None:
-        """All workers of this node are done: returns when those of all nodes are, and all centers are equal."""
+    def finish(self, members: int = 0) -> None:
+        """All workers of this node are done: returns when those of all nodes are, and all centers are equal.
+
+        members: ranks of this node for whom the rounds of the next training wait.
+        """
+        self.members = members
         self.settled.clear()
         self.change(DONE)
         while not self.settled.wait(0.2):
@@ -135,6 +140,8 @@ class Merge:
             self.told = TRAINING
             if self.state == DONE:
                 self.state = TRAINING
+                if self.synchronous:  # now, and not by the main thread: another node may call for a round at once
+                    self.center.segment.set_members(ROUND, self.members)
             self.settled.set()
         self.number += 1
         self.seconds += time.perf_counter() - start
@@ -149,7 +156,7 @@ class Merge:
             handed = int(notices["handed"].sum())
             if handed:
                 self.rounds += 1
-                self.scalars["workers"] = handed
+                self.workers = handed
                 self.reduction.round(self.chunks, self.give_handed, self.take_step, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)
@@ -297,8 +304,12 @@ class Merge:
 
     def take_step(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
         outer = self.passes["outer"]
+        scalars = {**self.scalars, "workers": self.workers}
         for name in self.synchronous.outer.scalars:
-            outer.set(name, self.scalars[name])
+            if name not in scalars:
+                what = f"{name} of method {self.synchronous.name!r}"
+                raise MergeError(expected(what, "none: the first rank of this node has not trained", "Have it train, too."))
+            outer.set(name, scalars[name])
         outer.run(chunk.first, chunk.end, (total,))
         self.passes["taken"].run(chunk.first, chunk.end, (given,))
 
