@@ -51,9 +51,10 @@ class Exchange(keras.callbacks.Callback):
             raise RuleError(expected("a rule, such as dkcore.rules.adag", repr(rule), "Decorate your formula with @dkcore.rule."))
         check_staleness(max_staleness, rule)
         self.synchronous = rule if isinstance(rule, Synchronous) else None
-        if self.synchronous and (center.meeting is None or center.meeting.synchronous is None):
-            what = f"a center made for the synchronous method {rule.name!r}"
-            raise RuleError(expected(what, "another", "Make it by Center.of(model, world, rule=rule)."))
+        made = None if center.meeting is None else center.meeting.synchronous
+        if (made or self.synchronous) and (made is None or self.synchronous is None or made.to_dict() != rule.to_dict()):
+            received = f"one for {made.name!r}" if made else "one for asynchronous rules"
+            raise RuleError(expected(f"a center made for {rule.name!r}", received, "Make it by Center.of(model, world, rule=rule)."))
         self.filled = rule.fill(scalars, ENGINE_SCALARS)
         self.bound = {"max_staleness": max_staleness, "patience": patience}
         self.center, self.rule, self.window, self.scalars = center, rule, int(window), scalars
