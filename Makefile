@@ -6,7 +6,7 @@ ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/te
 # A looser range of torch takes gigabytes of CUDA where there is no GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: all demo test test-fast ctest sanitize bench bench-quick lint clean
+.PHONY: all demo test test-slurm test-fast ctest sanitize bench bench-quick lint clean
 all: .venv/engine
 
 .venv/base: pyproject.toml
@@ -31,6 +31,10 @@ demo: .venv/engine
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+# Under a real Slurm, whose packages it installs: root on Debian.
+test-slurm: .venv/test
+	.ci/slurm
 
 bench: .venv/test build/dist-keras
 	$(BIN)/python -m bench

@@ -22,6 +22,8 @@ class Goal:
         return self.at_least <= value <= self.at_most
 
     def __str__(self) -> str:
+        if math.isfinite(self.at_least) and math.isfinite(self.at_most):
+            return f"{self.at_least:g} to {self.at_most:g}"
         return f">= {self.at_least:g}" if math.isfinite(self.at_least) else f"<= {self.at_most:g}"
 
 
@@ -35,6 +37,8 @@ GOALS = {
     "merge_bytes_ratio/fp16": Goal(at_most=0.5),
     "merge_bytes_ratio/int8": Goal(at_most=0.255),
     "merge_bytes_ratio/topk:0.01": Goal(at_most=0.03),
+    "merge_vs_allreduce/*": Goal(at_most=1.1),
+    "throughput_while_merging/*": Goal(at_least=0.95),
     "exchange_us/1000*": Goal(at_most=3),
     "replica_vs_flat/tensorflow/*": Goal(at_most=1.3),
     "replica_us/tensorflow/200variables": Goal(at_most=1000),
@@ -45,6 +49,7 @@ GOALS = {
     "throughput_vs_plain_fit/tensorflow": Goal(at_least=1.5),
     "memory/bytes_per_parameter_per_*": Goal(at_most=4.2),  # float32: one p a worker, one center a node
     "import_s/dkcore": Goal(at_most=0.3),
+    "simulation/*": Goal(at_least=0.9, at_most=1.1),
 }
 
 

@@ -253,8 +253,10 @@ cdef class Pass:
         for index in range(self.native.vectors):
             if self.native.role[index] == DK_OUTSIDE:
                 array = next(outside)
-                if <uint64_t>cnp.PyArray_SIZE(array) < needed or array.itemsize != self.itemsize or not cnp.PyArray_IS_C_CONTIGUOUS(array):
-                    raise ValueError(errors.expected(f"{needed} contiguous elements", f"{array.size} {array.dtype}", "As the stripes have."))
+                fits = <uint64_t>cnp.PyArray_SIZE(array) >= needed and array.itemsize == self.itemsize
+                if not fits or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+                    received = f"{array.size} {array.dtype}"
+                    raise ValueError(errors.expected(f"{needed} contiguous elements", received, "As the stripes have."))
                 self.native.outside[index] = cnp.PyArray_DATA(array)
         for given in (versions, raised):
             if given is not None and (given.dtype != np.uint64 or given.size < end - first or not given.flags.c_contiguous):

@@ -42,6 +42,7 @@ def abort(code: int, reason: str = "") -> None:
             traceback.print_exc()
     faulthandler.dump_traceback_later(STUCK, exit=True, file=2)
     sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+    time.sleep(2 * STUCK)  # MPICH's returns now and then before mpiexec has ended us
 
 
 def drain() -> None:

@@ -242,7 +242,8 @@ class Worker:
     def prepare(self, rule: Rule, *, check_finite: bool = False, kernel: Kernel | None = None, timeout: float = 60.0, **bound) -> "Call":
         """A call without its scalars and its p."""
         if not isinstance(rule, Rule):
-            raise RuleError(expected("a rule, such as dkcore.rules.adag", repr(rule), "Synchronous methods are for dkcore.Exchange."))
+            advice = "Decorate the formula with @dkcore.rule; synchronous methods are for dkcore.Exchange."
+            raise RuleError(expected("a rule", repr(rule), advice))
         kernel = kernel or compile_kernel(rule, self.center.dtype)
         if len(rule.states) > self.center.states:
             what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"

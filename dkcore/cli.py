@@ -1,4 +1,4 @@
-"""The command line: ``dkcore train | run | rules | doctor | clean``."""
+"""The command line: ``dkcore train | run | simulate | rules | doctor | clean``."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from rich.table import Table
 import dkcore
 from dkcore.errors import DkcoreError, expected
 from dkcore.rules import REGISTRY
+from dkcore.simulate import simulate
 
 __all__ = ["main"]
 
@@ -212,3 +213,6 @@ def clean() -> None:
 
     removed = sweep_orphans()
     click.echo(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
+
+
+main.add_command(simulate)

@@ -80,12 +80,14 @@ def error(ranks: int, received: str, advice: str, more: str, rank: int | None = 
 def causes(lost: list[int], statuses: dict[int, Status], directory: Path) -> list[int]:
     """Of the ranks that died without a word, wherever they ran, those that began it, as far as mpiexec's log and neighbours tell."""
     log = (directory / LOGS / "mpiexec.log").read_text(errors="replace")
-    # Open MPI ends a rank whose peer is gone, with this message: it is a consequence.
+    # Open MPI has a rank whose peer is gone say the first and call abort, which the second tells: consequences.
     reported = set(map(int, re.findall(r"reported by process \[\d+,(\d+)\]", log)))
+    reported |= set(map(int, re.findall(r"process rank (\d+) with PID \d+ on node \S+ calling", log)))
     ended = [rank for rank, status in statuses.items() if status.state in ("running", "lost") and rank not in reported]
     for process, host in re.findall(r"\bPID (\d+) (?:RUNNING AT|on node) (\S+)(?!\S| calling)", log):
         alike = [rank for rank in ended if str(statuses[rank].pid) == process]  # hosts may have processes of the same number
-        if named := [rank for rank in alike if statuses[rank].host == host] or alike[:1]:
+        mourned = [rank for rank in alike if statuses[rank].state == "lost"]
+        if named := [rank for rank in alike if statuses[rank].host == host] or mourned or alike[:1]:
             return named
     for rank in map(int, re.findall(r"Process name: \[\S+,(\d+)\]", log)):
         if rank in ended:

@@ -28,15 +28,21 @@ def merge_agree(c, s, t):
 
 
 @formula("c", "s")
-def merge_rebase(c, s, r):
-    """After a node was lost: what is ahead of the agreed stays, on top of what the survivors agree on now, r."""
-    return c + (r - s), r
-
-
-@formula("c", "s")
-def merge_rebase_sent(c, s, r, q):
-    """The same where r has our own part, q, in it already."""
+def merge_rebase(c, s, r, q):
+    """After a node was lost, where others have taken q already: what was not sent stays, on top of what they agree on, r."""
     return c + (r - s - q), r
+
+
+@formula("c")
+def merge_put_back(c, r):
+    """After a node was lost: what its owner held of a sum is progress that is in no center."""
+    return (c + r,)
+
+
+@formula("c")
+def merge_replace(c, r):
+    """After a node was lost, between synchronous rounds: all nodes have the same center."""
+    return (r,)
 
 
 @formula("d")

@@ -2,13 +2,13 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkcore.errors import expected
 
-__all__ = ["Host", "address_for", "count_ranks", "parse_hosts", "place", "read_hostfile", "shared_folder", "spreads"]
+__all__ = ["Host", "address_for", "count_ranks", "in_a_step", "parse_hosts", "place", "read_hostfile", "shared_folder", "spreads"]
 
 # What batch systems tell an mpiexec of hosts beyond this one, which it then uses unasked.
 ALLOCATIONS = ("PBS_NODEFILE", "PE_HOSTFILE", "LSB_HOSTS", "LSB_MCPU_HOSTS", "COBALT_NODEFILE")
@@ -62,7 +62,7 @@ def host_of(word: str, *settings: str) -> Host:
     return Host(name, int(slots) if separator else 1)
 
 
-def count_ranks(hosts: list[Host] | None, workers: int | None, default: int) -> int:
+def count_ranks(hosts: list[Host] | None, workers: int | None, default: int | None) -> int | None:
     """How many ranks to start: as many as are asked for, else as there are slots, else the default."""
     if workers is not None:
         return workers
@@ -81,10 +81,20 @@ def place(hosts: list[Host], ranks: int) -> list[Host]:
     return [host for host in placed if host.slots]
 
 
-def spreads(environ: dict[str, str]) -> bool:
-    """Whether mpiexec would use several hosts unasked, because it finds itself in the allocation of a batch system."""
+def spreads(environ: Mapping[str, str]) -> bool:
+    """Whether mpiexec would use other hosts unasked, because it finds itself in the allocation of a batch system."""
+    afar = "SLURM_JOB_ID" in environ and ("SLURMD_NODENAME" not in environ or nodes_of_slurm(environ) > 1)  # salloc stays at home
+    return afar or any(name in environ for name in ALLOCATIONS)
+
+
+def in_a_step(environ: Mapping[str, str]) -> bool:
+    """Whether srun started this process on its allocation's only node: no further srun gets any room there."""
+    return "SLURM_STEP_ID" in environ and nodes_of_slurm(environ) == 1
+
+
+def nodes_of_slurm(environ: Mapping[str, str]) -> int:
     nodes = environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES") or "1"
-    return (nodes.isdecimal() and int(nodes) > 1) or any(name in environ for name in ALLOCATIONS)
+    return int(nodes) if nodes.isdecimal() else 1
 
 
 def shared_folder(hosts: object, shared: Path | str) -> Path | None:

@@ -43,7 +43,6 @@ def train_inside(out: Path, make: Callable[[str, int], "Job"], workers: int | No
         world.at_abort(lambda: shutil.rmtree(directory, ignore_errors=True))  # other ranks may still write there
         refuse_blind(world, directory)
         run(str(directory), world)
-        world.comm.Barrier()
     if world.rank != 0:
         return None
     try:

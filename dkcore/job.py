@@ -151,5 +151,7 @@ class Job:
                 if on_tick:
                     on_tick()
 
-            settings = {"mpi": mpi, "hosts": hosts, "temporary": temporary}
+            tolerant = self.on_node_loss == "shrink"
+            mpi = "openmpi" if tolerant and mpi == "auto" else mpi
+            settings = {"mpi": mpi, "hosts": hosts, "temporary": temporary, "tolerant": tolerant}
             launch([str(self.directory)], self.workers, directory=self.directory, on_tick=tick, **settings)

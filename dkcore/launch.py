@@ -12,8 +12,9 @@ from pathlib import Path
 
 from dkcore import guard
 from dkcore.agent import AGENT, SSH, write_agent
+from dkcore.beat import BEAT
 from dkcore.errors import MissingError, expected
-from dkcore.hosts import Host, parse_hosts, place
+from dkcore.hosts import Host, parse_hosts, place, spreads
 from dkcore.mpi import find_mpi
 from dkcore.status import FOLDER, LOGS
 from dkcore.supervision import Supervision
@@ -25,7 +26,7 @@ __all__ = ["launch"]
 def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mpi: str = "auto",
            hosts: str | Iterable[str | Host] | None = None, env: dict[str, str] | None = None,
            on_tick: Callable[[], None] | None = None, timeout: float | None = None, rendezvous: float = 60.0, output: str = "logs",
-           temporary: bool = False) -> None:
+           temporary: bool = False, tolerant: bool = False) -> None:
     """Run ``python -m dkcore.worker *arguments`` in that many ranks under mpiexec, and return when all have ended well.
 
     arguments: a job's directory, or a script and its arguments. directory: where the ranks leave word (``status/``) and, with
@@ -33,8 +34,9 @@ def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mp
     mpi: as for `find_mpi`. hosts: ``"a:2,b:2"`` or a list of such words, filled in this order; they are reached by ssh, or by
     what the variable DKCORE_LAUNCH_AGENT names, and must see ``directory``. None is this machine, or what a batch system
     allotted. env: variables on top of this process' own. on_tick: called about five times a second. timeout, rendezvous:
-    seconds for the whole job (None: any), and for all ranks to have joined it. temporary: remove ``directory`` too, should
-    this process be killed.
+    seconds for the whole job (None: any), and for all ranks to have joined it (or, on hosts of a batch system, to give a sign
+    of life again). temporary: remove ``directory`` too, should this process be killed. tolerant: go on without ranks that
+    die, as long as rank 0 lives (Open MPI with ULFM).
 
     RankError when a rank raised, exited or was killed, when mpiexec failed, a host was lost or a time was up: ``.rank`` (or
     None) and ``.exit_code`` say which and how. Then, and after KeyboardInterrupt, no process and no shared memory of the job is
@@ -45,7 +47,7 @@ def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mp
     placed = [] if hosts is None else place(parse_hosts(hosts), ranks)
     found, home = find_mpi(mpi), Path(directory).resolve()
     mark = prepare(home)
-    told = {DIRECTORY: str(home), OUTPUT: output, guard.MARK: mark}
+    told = {DIRECTORY: str(home), OUTPUT: output, guard.MARK: mark, **({BEAT: "1"} if spreads(os.environ) and not placed else {})}
     scratch = tempfile.mkdtemp(prefix="dkcore-")
     try:
         plan = {"launcher": os.getpid(), "mark": mark, "variable": guard.MARK, "since": time.time(), "scratch": scratch,
@@ -54,8 +56,8 @@ def launch(arguments: list[str], ranks: int, *, directory: str | os.PathLike, mp
         agent = write_agent(plan) if placed else None
         environment = importable({**found.environment(os.environ, scratch, agent), **(env or {}), **told})
         worker = [sys.executable, "-m", "mpi4py", "-m", "dkcore.worker", *arguments]
-        plan["command"] = [*found.command(ranks, placed, environment), *worker]
-        times = {"on_tick": on_tick, "timeout": timeout, "rendezvous": rendezvous}
+        plan["command"] = [*found.command(ranks, placed, environment, tolerant=tolerant), *worker]
+        times = {"on_tick": on_tick, "timeout": timeout, "rendezvous": rendezvous, "tolerant": tolerant}
         Supervision(plan, ranks, placed, **times).run(environment, output)
     finally:
         if os.path.exists(scratch):  # the guard was not even started

@@ -1,5 +1,6 @@
 """Where all ranks of a job meet at a center: the end of a training, and the rounds of synchronous methods."""
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from dkcore.errors import DkcoreError, MissingError, StripeTimeoutError, expecte
 from dkcore.merge import FINISH, ROUND, Merge
 from dkcore.merging import Merging
 from dkcore.rule import Rule
+from dkcore.survival import refuse_intolerant
 from dkcore.synchronous import Synchronous
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ class Meeting:
             self.member = True
         given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
         self.segment.declare_rule(f"{rule.name}({given})")
-        if self.merge is not None:
-            self.merge.scalars = dict(scalars)
+        if self.merge is not None and self.synchronous:
+            self.merge.halves.scalars.update(scalars)
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""
@@ -85,6 +87,13 @@ class Meeting:
             if arrived >= members:
                 return members, arrived
 
+    def mourn(self, rank: int) -> None:
+        """A rank of this node, not its leader, died: nobody waits for it any longer."""
+        if self.leader:
+            self.segment.change_members(FINISH, -1)
+            if self.synchronous:
+                self.segment.change_members(ROUND, -1)
+
     def close(self) -> None:
         """This rank is through; the leader waits for the others of its node, and for the other leaders."""
         if self.closed:
@@ -107,6 +116,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
     synchronous = rule if isinstance(rule, Synchronous) else None
     needed = world.nodes > 1 or synchronous is not None
     refuse_differences(world, rule, settings)
+    if settings.on_node_loss == "shrink" and world.size > 1:
+        refuse_intolerant(os.environ)
     if needed:
         refuse_weak_threads(world)
     merge = None
@@ -121,6 +132,8 @@ def meet(center: "Center", world: "World", rule: "Rule | Synchronous | None", se
     if needed:
         world.node.Barrier()  # what anybody exchanged before its leader knew what all began with, no other node would be told
     meeting = Meeting(center, world, merge, synchronous)
+    if settings.on_node_loss == "shrink":
+        world.tolerate(meeting.mourn)
     world.at_close(center.close)
     return meeting
 

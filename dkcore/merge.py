@@ -14,6 +14,7 @@ Design:
 (e) A synchronous method takes the same road with other formulas; its rounds begin when all workers of a node have arrived.
 """
 
+import sys
 import threading
 import time
 import traceback
@@ -21,16 +22,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dkcore import survival
 from dkcore.errors import MergeError, expected
-from dkcore.formulas import FORMULAS
-from dkcore.kernels import compile_kernel
+from dkcore.halves import Differences, HandIns, adds_up
 from dkcore.merging import Merging
 from dkcore.peers import Peers
-from dkcore.reduction import Chunk, Reduction, chunks_of
+from dkcore.reduction import Chunk, Reduction
 from dkcore.rule import Rule
 from dkcore.synchronous import Synchronous
 
-__all__ = ["FINISH", "ROUND", "Merge", "adds_up"]
+__all__ = ["FINISH", "ROUND", "Merge"]
 
 ROUND, FINISH = 0, 1  # gates of the engine
 NOTICE = 4  # the tag
@@ -38,7 +39,6 @@ TRAINING, DONE, CLOSING = 0, 1, 2
 NOBODY = 2**64 - 1  # exchanges of the slowest worker where there is none
 NAP = 0.004  # seconds between two looks for notices
 GRACE = 5.0  # seconds for the main thread to raise what broke the center
-OUTSIDE = -1
 NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "adds")
 FORM = np.dtype([(name, "i8" if name in ("state", "adds") else "u8") for name in NUMBERS] + [("rule", "S128")])
 
@@ -58,22 +58,20 @@ class Merge:
         self.synchronous = rule if isinstance(rule, Synchronous) else None
         self.peers = Peers(comm, names, settings.timeout)
         self.reduction = Reduction(self.peers, center.dtype, settings.codec(), self.scale)
-        states = 0 if self.synchronous else center.states
-        layout = (center.size, center.stripe_length, center.dtype.itemsize)
-        self.chunks = chunks_of(*layout, 1 if self.synchronous else 1 + states)
-        self.agreed = [] if self.synchronous else [center.snapshot(state=index) for index in range(1 + states)]
-        self.counted = np.zeros(center.stripes, np.uint64)  # versions that all nodes agreed on
-        self.scalars = dict(rule.defaults) if self.synchronous else {}  # of a leader that never trains
-        self.members = self.workers = 0
-        self.passes = self.prepare()
+        self.halves = HandIns(center, self.synchronous) if self.synchronous else Differences(center)
         self.state, self.told = TRAINING, TRAINING
         self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
-        self.number, self.handed, self.adds = 0, 0, True
+        self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
+        self.round_chunks, self.resume = self.halves.chunks, 0
+        self.exact = False  # whether all centers are equal, but for fresh exchanges
+        self.lost: list[str] = []
+        self.grave: list = []
+        self.members = 0
         self.next_start = time.perf_counter() + (settings.seconds or 0.0)
         self.failure: BaseException | None = None
         self.changed, self.settled = threading.Event(), threading.Event()
-        self.mine, self.notices = np.zeros(1, FORM), np.zeros(self.peers.size, FORM)
-        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+        self.mine = np.zeros(1, FORM)
+        self.open_inbox()
         self.thread = threading.Thread(target=self.run, name="dkcore-merge", daemon=True)
 
     # ------------------------------------------------------------------ for the main thread
@@ -112,17 +110,65 @@ class Merge:
     def sums(self) -> dict:
         """What it came to, for the report."""
         reduction = self.reduction
-        return {"merges": self.rounds, "seconds": self.seconds, "bytes_sent": reduction.bytes_sent, "bytes_plain": reduction.bytes_plain}
+        sent = {"bytes_sent": reduction.bytes_sent, "bytes_plain": reduction.bytes_plain}
+        return {"merges": self.rounds, "seconds": self.seconds, **sent, "lost": self.lost}
 
     # ------------------------------------------------------------------ rounds
 
     def run(self) -> None:
         try:
-            while self.take_part():
+            while self.take_part_or_shrink():
                 pass
             self.peers.close(list(self.incoming.values()))
         except BaseException as error:  # told to all workers of the node: each raises it from its next exchange
             self.fail(error)
+
+    def take_part_or_shrink(self) -> bool:
+        """As `take_part`, though nodes be lost on the way, if the settings say so."""
+        error: BaseException | None = None
+        while True:
+            try:
+                if error is None:
+                    return self.take_part()
+                lost = survival.shrink(self)
+            except Exception as failure:
+                if not survival.is_loss(failure):
+                    raise
+                if self.settings.on_node_loss == "stop":
+                    raise MergeError(expected("all nodes to live on", "one is gone", "See its own messages.")) from failure
+                error = failure
+                continue
+            self.lost += lost
+            print(f"dkcore: lost {' and '.join(lost)}. Training goes on with {', '.join(self.peers.names)}.", file=sys.stderr)
+            return True
+
+    def begin_anew(self, peers: Peers, reports: list, resume: int) -> None:
+        """Go on with other peers, after those of the round under way were lost. resume: how many of its chunks all have."""
+        self.grave.append((self.peers, self.notices, self.incoming))  # MPI may still write there
+        self.peers = self.reduction.peers = peers
+        if self.synchronous and self.within and not resume and any(report.number > self.number for report in reports):
+            self.center.segment.open_gate(ROUND, self.handed)  # the others are through with this round
+        self.exact = self.within = False
+        self.resume = resume if self.synchronous else 0
+        self.number = max(report.number for report in reports) + 1
+        if self.phase < max(report.phase for report in reports):
+            self.settle()
+        self.told = TRAINING
+        self.open_inbox()
+
+    def open_inbox(self) -> None:
+        self.notices = np.zeros(self.peers.size, FORM)
+        self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
+
+    def settle(self) -> None:
+        """The phase is over: all centers are equal."""
+        self.phase += 1
+        self.told = TRAINING
+        if self.state == DONE:
+            self.state = TRAINING
+            if self.synchronous:  # now, and not by the main thread: another node may call for a round at once
+                self.center.segment.set_members(ROUND, self.members)
+        self.settled.set()
 
     def take_part(self) -> bool:
         """One round, when it is time for it; False when all have closed."""
@@ -136,14 +182,10 @@ class Merge:
         last = bool((notices["state"] >= DONE).all())
         start, cpu = time.perf_counter(), time.thread_time()
         self.meet(notices, last)
-        if last:
-            self.told = TRAINING
-            if self.state == DONE:
-                self.state = TRAINING
-                if self.synchronous:  # now, and not by the main thread: another node may call for a round at once
-                    self.center.segment.set_members(ROUND, self.members)
-            self.settled.set()
         self.number += 1
+        self.resume = 0
+        if last:
+            self.settle()
         self.seconds += time.perf_counter() - start
         used = time.thread_time() - cpu
         self.cpu_seconds += used
@@ -156,13 +198,20 @@ class Merge:
             handed = int(notices["handed"].sum())
             if handed:
                 self.rounds += 1
-                self.workers = handed
-                self.reduction.round(self.chunks, self.give_handed, self.take_step, exact=self.reduction.codec is None)
+                self.halves.workers = handed
+                self.add_up(self.halves.chunks[self.resume :], self.halves.take, exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(ROUND, mine)
-        elif self.peers.size > 1 and (last or notices["fresh"].any()):
+        elif self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
             self.rounds += 1
-            self.reduction.round(self.chunks, self.give_difference, self.take_agreement if last else self.take_total, exact=last)
+            self.exact = False
+            self.add_up(self.halves.chunks, self.halves.take_last if last else self.halves.take, exact=last)
+            self.exact = last
+
+    def add_up(self, chunks: list[Chunk], take: Callable, exact: bool) -> None:
+        self.round_chunks, self.within = chunks, True
+        self.reduction.round(chunks, self.halves.give, take, exact)
+        self.within = False
 
     def await_round(self) -> None:
         """Until this leader is ready, or another has given notice."""
@@ -186,7 +235,7 @@ class Merge:
         """Whether this node would like to merge now."""
         if self.state != self.told:
             return True
-        exchanges = self.fresh()
+        exchanges = self.halves.fresh()
         if not exchanges:
             return False
         if self.center.segment.pulse()["waiting"]:  # for others, of whom it hears by a merge only
@@ -197,10 +246,6 @@ class Merge:
             return time.perf_counter() >= self.next_start
         return time.perf_counter() >= self.next_time
 
-    def fresh(self) -> int:
-        """Exchanges of this node that the others have not seen."""
-        return int(self.center.versions[0] - self.counted[0])
-
     def expect(self, peer: int):
         return self.peers.comm.Irecv(self.notices[peer : peer + 1].view(np.uint8), peer, NOTICE)
 
@@ -210,7 +255,7 @@ class Merge:
         self.told = self.state
         self.next_start = time.perf_counter() + (self.settings.seconds or 0.0)
         handed = self.handed if self.synchronous else 0
-        fresh = 0 if self.synchronous else self.fresh()
+        fresh = self.halves.fresh()
         adds = -1 if self.rule is None or self.synchronous else int(adds_up(self.rule, 0))
         self.mine[0] = (self.number, self.told, fresh, pulse["live"], pulse["slowest"], handed, adds, pulse["rule"].encode())
         sent = [self.peers.comm.Isend(self.mine.view(np.uint8), peer, NOTICE) for peer in self.peers.others]
@@ -240,91 +285,7 @@ class Merge:
         time.sleep(GRACE)
         self.abort(1, f"the merge of the nodes failed: {error}")
 
-    # ------------------------------------------------------------------ the two halves
-
-    def prepare(self) -> dict:
-        """The formulas, ready to run over stripes of the center; keys: name, or (name, vector)."""
-        if self.synchronous:
-            outer = self.synchronous.outer
-            states = self.synchronous.states
-            roles = [0 if name == "c" else OUTSIDE if name == "t" else 3 + states.index(name) for name in outer.vectors]
-            handed, taken = FORMULAS["round_handed"], FORMULAS["round_taken"]
-            inside = [3, OUTSIDE]  # m is the first state
-            return {"outer": self.native(outer, roles), "handed": self.native(handed, inside), "taken": self.native(taken, inside)}
-        passes = {}
-        for vector in range(1 + self.center.states):
-            role = 0 if vector == 0 else 2 + vector
-            for name in ("merge_difference", "merge_absorb", "merge_agree"):
-                formula = FORMULAS[name]
-                passes[name, vector] = self.native(formula, [role] + [OUTSIDE] * (len(formula.vectors) - 1))
-        return passes
-
-    def native(self, formula: Rule, roles: list[int]):
-        from dkcore.engine import engine
-
-        return engine().Pass(self.center.segment, compile_kernel(formula, self.center.dtype), roles, formula.scalars, 60.0)
-
     def scale(self, vector: int) -> float:
         """What the sum of a vector is multiplied by: see (d)."""
         adds = self.synchronous or (self.adds if vector == 0 else adds_up(self.rule, vector))
         return 1.0 if adds else 1.0 / self.peers.size
-
-    def span(self, chunk: Chunk) -> slice:
-        begin = chunk.first * self.center.stripe_length
-        return slice(begin, begin + chunk.length)
-
-    def give_difference(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
-        versions = counts if chunk.vector == 0 else None
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_difference", chunk.vector].run(chunk.first, chunk.end, (agreed, values), versions)
-        if chunk.vector == 0:
-            counts -= self.counted[chunk.first : chunk.end]
-
-    def take_total(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_absorb", chunk.vector].run(
-            chunk.first, chunk.end, (agreed, given, total), None, self.count(chunk, counts, counts_of_all)
-        )
-
-    def take_agreement(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        agreed = self.agreed[chunk.vector][self.span(chunk)]
-        self.passes["merge_agree", chunk.vector].run(
-            chunk.first, chunk.end, (agreed, total), None, self.count(chunk, counts, counts_of_all)
-        )
-
-    def count(self, chunk: Chunk, counts: np.ndarray, counts_of_all: np.ndarray) -> np.ndarray | None:
-        """Exchanges of the other nodes, for the versions of the stripes."""
-        if chunk.vector:
-            return None
-        self.counted[chunk.first : chunk.end] += counts_of_all
-        return counts_of_all - counts
-
-    def give_handed(self, chunk: Chunk, values: np.ndarray, counts: np.ndarray) -> None:
-        self.passes["handed"].run(chunk.first, chunk.end, (values,))
-
-    def take_step(self, chunk: Chunk, given, total, counts, counts_of_all) -> None:
-        outer = self.passes["outer"]
-        scalars = {**self.scalars, "workers": self.workers}
-        for name in self.synchronous.outer.scalars:
-            if name not in scalars:
-                what = f"{name} of method {self.synchronous.name!r}"
-                raise MergeError(expected(what, "none: the first rank of this node has not trained", "Have it train, too."))
-            outer.set(name, scalars[name])
-        outer.run(chunk.first, chunk.end, (total,))
-        self.passes["taken"].run(chunk.first, chunk.end, (given,))
-
-
-def adds_up(rule: Rule, vector: int) -> bool:
-    """Whether what nodes did to a vector (0: the center, k: the k-th state) is added up; else it is averaged."""
-    if vector == 0:
-        return "p" in rule.vectors
-    name = rule.states[vector - 1]
-    output = rule.nodes[rule.outputs[name]]
-    own = rule.vectors.index(name)
-    return output.op == "add" and output.args.count(own) == 1 and not any(reads(rule, index, own) for index in output.args if index != own)
-
-
-def reads(rule: Rule, index: int, leaf: int) -> bool:
-    """Whether a node of the trace depends on a leaf."""
-    node = rule.nodes[index]
-    return index == leaf or (node.op not in ("vector", "scalar", "constant") and any(reads(rule, arg, leaf) for arg in node.args))

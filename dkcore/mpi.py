@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dkcore.errors import MissingError, expected
 from dkcore.guard import MARK
-from dkcore.hosts import Host, address_for
+from dkcore.hosts import Host, address_for, in_a_step
 
 __all__ = ["Mpi", "find_mpi", "is_rank"]
 
@@ -32,17 +32,20 @@ class Mpi:
     library: str | None
     prefix: str | None = None  # where the files of a wheel are
 
-    def command(self, ranks: int, hosts: list[Host] | None = None, exported: Iterable[str] = ()) -> list[str]:
+    def command(self, ranks: int, hosts: list[Host] | None = None, exported: Iterable[str] = (), tolerant: bool = False) -> list[str]:
         """mpiexec for that many ranks, unbound: dkcore shares the cores itself.
 
         hosts: where to start them, and how many on each; None leaves that to mpiexec: this machine, or what a batch system
-        allotted. exported: names of variables that the ranks on other hosts shall have.
+        allotted. exported: names of variables that the ranks on other hosts shall have. tolerant: let the others go on when a
+        rank dies (ULFM). ValueError when this MPI cannot do what is asked.
         """
+        if tolerant and self.kind != "openmpi":
+            raise ValueError(expected("Open MPI, to go on when ranks die", self.kind, "Pass mpi='openmpi', or on_node_loss='stop'."))
         if hosts and self.kind == "other":
             advice = "Start the ranks with it yourself: mpiexec ... dkcore train ..., or dkcore run SCRIPT."
             raise ValueError(expected("MPICH or Open MPI, to name it hosts", self.mpiexec, advice))
         options = {"openmpi": self.options_of_openmpi, "mpich": self.options_of_mpich, "other": lambda *_: []}[self.kind]
-        return [self.mpiexec, *options(hosts, exported), "-n", str(ranks)]
+        return [self.mpiexec, *(["--with-ft", "ulfm"] if tolerant else []), *options(hosts, exported), "-n", str(ranks)]
 
     def options_of_mpich(self, hosts: list[Host] | None, _exported: Iterable[str]) -> list[str]:
         if not hosts:
@@ -68,6 +71,8 @@ class Mpi:
         if agent is not None:
             clean.pop("HYDRA_HOST_FILE", None)
             clean |= {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": agent} if self.kind == "mpich" else agent_of_openmpi(agent)
+        elif self.kind == "mpich" and in_a_step(inherited):
+            clean["HYDRA_LAUNCHER"] = "fork"  # rather than srun
         if self.kind == "openmpi":
             clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # containers have no other user
             if agent is None:

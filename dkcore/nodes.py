@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ class World:
     node: object = field(repr=False)
     closers: list[Callable] = field(repr=False)
     names: list[str] = field(default_factory=lambda: [socket.gethostname()])
-    tellers: list[Callable[[int, float], None]] = field(default_factory=list, repr=False)
+    watch: Watch | None = field(default=None, repr=False)
+    tolerant: bool = False
 
     @property
     def nodes(self) -> int:
@@ -73,7 +75,18 @@ class World:
 
         It is called in a thread of its own, possibly on every rank of the node, shortly before the job is torn down.
         """
-        self.tellers.append(function)
+        if self.watch is not None:
+            self.watch.tellers.append(function)
+
+    def tolerate(self, function: Callable[[int], None]) -> None:
+        """From now on the death of another rank does not end the job: ``function(rank)`` is called for those of this node.
+
+        A node whose leader died is lost: its other ranks end. Needs an MPI that goes on, and at exit does without its end,
+        which would wait for the dead.
+        """
+        self.tolerant = True
+        if self.watch is not None:
+            self.watch.tolerate = function
 
     def abort(self, code: int = 1, reason: str = "") -> None:
         """End the whole job at once: no rank returns from this, mpiexec exits with ``code``."""
@@ -88,7 +101,6 @@ class World:
         global opened
         if opened is self and os.getpid() == self.pid:  # a forked child is no rank
             opened = None
-            atexit.unregister(self.close)
             for closer in self.closers:
                 closer(linger)
 
@@ -117,8 +129,17 @@ def init() -> World:
             unlink_segments()  # Open MPI forgets them; nobody else will ever open them
         check_size(communicator.size)
         opened = join(communicator.Dup())
-        atexit.register(opened.close, LINGER)
+        atexit.register(leave, opened)
     return opened
+
+
+def leave(world: World) -> None:
+    """The end of a rank that ended well; the last of all functions at exit."""
+    world.close(LINGER)
+    if world.tolerant and world.size > 1 and os.getpid() == world.pid:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # MPI_Finalize waits for ranks that died
 
 
 def join(comm) -> World:
@@ -136,7 +157,7 @@ def join(comm) -> World:
     watch.start()
     closers = [watch.end, lambda linger: undo()]
     names = names_of(comm, node)
-    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names, watch.tellers)
+    return World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names, watch)
 
 
 def names_of(comm, node) -> list[str]:
@@ -190,9 +211,9 @@ def check_size(size: int) -> None:
     """MissingError when every rank became a world of its own, which is what a foreign libmpi makes of mpiexec's ranks."""
     told = {int(os.environ[name]) for name in SIZES if name in os.environ}
     advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
-    if not told and "SLURM_PROCID" in os.environ:
-        told = {int(os.environ.get(SLURM_SIZE, "1"))}
-        advice = f"Pass srun --mpi=pmi2 or --mpi=pmix, whichever that library knows; for worlds of one, unset {SLURM_SIZE}."
+    if size == 1 and SLURM_SIZE in os.environ:  # srun says so to ranks of any MPI, and to those of none
+        told = told or {int(os.environ[SLURM_SIZE])}
+        advice = f"Pass srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI; for worlds of one, unset {SLURM_SIZE}."
     if told and size not in told:
         library = load_mpi().Get_library_version().split("\n")[0]
         raise MissingError(expected(f"a job of {max(told)} ranks, as mpiexec says", f"{size} in {library}", advice))

@@ -18,10 +18,11 @@ __all__ = ["collect", "deliver", "prepare", "trained_model"]
 
 def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     """The summary (keys as in report.json) and the history of a job whose ranks have ended."""
-    ranks = [json.loads((job.directory / f"rank-{rank}.json").read_text()) for rank in range(job.workers)]
+    told = [job.directory / f"rank-{rank}.json" for rank in range(job.workers)]
+    ranks = [json.loads(path.read_text()) for path in told if job.on_node_loss == "stop" or path.exists()]
     path = job.directory / "evaluation.json"
     test = json.loads(path.read_text()) if path.exists() else {}
-    parts = [job.directory / f"rank-{rank}.parquet" for rank in range(job.workers)] + list(job.directory.glob("center.parquet"))
+    parts = [job.directory / f"rank-{rank['rank']}.parquet" for rank in ranks] + list(job.directory.glob("center.parquet"))
     return summarize(job, ranks, test), history.merge(parts, job.directory / "history.parquet")
 
 
@@ -70,6 +71,7 @@ def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, 
         "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,
         "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
         "nodes": ranks[0]["nodes"],
+        "workers_lost": job.workers - len(ranks),
         "merges": max((merge["merges"] for merge in merges), default=0),
         "merge_compression": job.merge_compression,
         "merge_bytes_sent": sent,

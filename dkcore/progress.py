@@ -29,7 +29,8 @@ class Progress:
         )
         self.bar = bars.Progress(*columns, disable=not show)
         self.note = job.directory / "center"
-        self.task = self.bar.add_task(f"{job.trainer} x{job.workers}", total=1, rate="starting", loss="")
+        self.name, self.workers = f"{job.trainer} x{job.workers}", job.workers
+        self.task = self.bar.add_task(self.name, total=1, rate="starting", loss="")
         self.center: Center | None = None
 
     def update(self) -> None:
@@ -43,7 +44,9 @@ class Progress:
         samples, total = (sum(slot[name] for slot in slots) for name in ("samples", "total_samples"))
         losses = [slot["loss"] for slot in slots if not math.isnan(slot["loss"])]
         speed = self.bar.tasks[0].speed
+        here = f" ({len(slots)} on this node)" if len(slots) < self.workers else ""
         fields = {"rate": f"{speed:,.0f}/s" if speed else "", "loss": f"loss {sum(losses) / len(losses):.3f}" if losses else ""}
+        fields["description"] = f"{self.name}{here}"
         self.bar.update(self.task, completed=samples, total=max(total, 1), **fields)
 
     def __enter__(self) -> "Progress":

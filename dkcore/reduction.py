@@ -40,7 +40,7 @@ def chunks_of(length: int, stripe_length: int, itemsize: int, vectors: int) -> l
     return [Chunk(v, a, b, min(b * stripe_length, length) - a * stripe_length) for v in range(vectors) for a, b in spans]
 
 
-@dataclass
+@dataclass(eq=False)
 class Flight:
     """A chunk under way, and its buffers. given: what this node sent of it; total: the sum; counts: one number a stripe."""
 
@@ -70,6 +70,7 @@ class Reduction:
         self.spare: dict[tuple, list[np.ndarray]] = {}
         self.flying: list[Flight] = []
         self.taken = 0  # chunks of the round under way
+        self.lost: list[Flight] = []
 
     def round(self, chunks: list[Chunk], give: Callable, take: Callable, exact: bool = False) -> None:
         """Sum all chunks over the nodes.
@@ -86,7 +87,16 @@ class Reduction:
                 self.sum_up(self.flying[step - AHEAD - self.taken], codec, exact)
             if 0 <= step - 2 * AHEAD < len(chunks):
                 self.arrive(self.flying[0], take, codec)
-                self.free.append(self.flying.pop(0))
+
+    def drop(self, put_back: Callable) -> None:
+        """Give up the round under way, and put what is held of sums back: put_back(chunk, values)."""
+        for chunk, held in self.held.items():
+            values = np.zeros(chunk.length, self.dtype)
+            values[self.bounds(chunk, self.peers.rank)] = held
+            put_back(chunk, values)
+        self.held.clear()
+        self.lost += self.flying  # MPI may still write there
+        self.flying, self.free, self.taken = [], [], 0  # buffers are for as many peers as there were
 
     def bounds(self, chunk: Chunk, node: int) -> slice:
         return slice(chunk.length * node // self.peers.size, chunk.length * (node + 1) // self.peers.size)
@@ -142,10 +152,12 @@ class Reduction:
         counts = flight.counts + flight.others.sum(axis=0, dtype=np.uint64)
         take(chunk, flight.given[: chunk.length], flight.total[: chunk.length], flight.counts, counts)
         self.taken += 1
+        self.flying.pop(0)
         self.finish(flight.sends)
         for lent in flight.lent:
             self.spare[lent.size, lent.dtype].append(lent)
         flight.lent.clear()
+        self.free.append(flight)
 
     def finish(self, requests: list) -> None:
         self.peers.wait(requests)

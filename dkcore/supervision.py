@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dkcore import guard
+from dkcore.beat import Beats
 from dkcore.failure import explain
 from dkcore.hosts import Host
+from dkcore.passage import Passage
 from dkcore.status import LOGS, Status, birth, machine, read_lines, read_statuses
 
 __all__ = ["Supervision"]
@@ -27,15 +29,19 @@ class Supervision:
     """Runs a plan of `dkcore.guard`, watches over its ranks, and tells how they ended.
 
     Ranks of this machine are watched by the kernel. Of those on other hosts (hosts: with as many slots as ranks were placed
-    there) it knows what they say, what their neighbours say when they die, and when the line to their host ends.
+    there) it knows what they say, what their neighbours say when they die, and when the line to their host ends. tolerant:
+    the job goes on without ranks that die, as long as rank 0 lives.
     """
 
     def __init__(self, plan: dict, ranks: int, hosts: list[Host], *, on_tick: Callable[[], None] | None, timeout: float | None,
-                 rendezvous: float):
-        self.plan, self.ranks, self.hosts = plan, ranks, hosts
+                 rendezvous: float, tolerant: bool = False):
+        self.plan, self.ranks, self.hosts, self.tolerant = plan, ranks, hosts, tolerant
+        self.missed: set[int] = set()  # ranks without which the job went on
         self.on_tick, self.timeout, self.rendezvous = on_tick, timeout, rendezvous
         self.directory, self.machine = Path(plan["directory"]), machine()
+        self.log, self.passage = self.directory / LOGS / "mpiexec.log", None
         self.statuses: dict[int, Status] = {}
+        self.beats = Beats(self.directory)
         self.processes: dict[int, int] = {}  # pidfd -> rank
         self.joined: set[int] = set()
         self.lost: tuple[float, list[int]] | None = None  # when, and which ranks died first without a word
@@ -55,16 +61,27 @@ class Supervision:
         finally:
             self.stop()
         self.statuses = read_statuses(self.directory)
-        self.look_afar()
+        if not self.missed:
+            self.look_afar()
+        if self.missed and all(self.statuses[rank].state == "done" for rank in set(self.statuses) - self.missed):
+            return
         if error := explain(self.statuses, self.ranks, self.lost, self.reason, self.severed, self.directory):
             raise error
 
     def start(self, environment: dict[str, str], output: str) -> None:
         command = [sys.executable, "-I", "-S", guard.__file__, json.dumps(self.plan)]
-        with open(self.directory / LOGS / "mpiexec.log", "wb") as log:
-            streams = {"stdout": log, "stderr": log} if output == "logs" else {}
-            # A session of its own: Ctrl-C comes to us, and we end the job in order.
-            self.guard = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True, **streams)
+        # A session of its own: Ctrl-C comes to us, and we end the job in order.
+        settings = {"stdin": subprocess.DEVNULL, "env": environment, "start_new_session": True}
+        if output == "logs":
+            with open(self.log, "wb") as log:
+                self.guard = subprocess.Popen(command, stdout=log, stderr=log, **settings)
+        elif self.hosts:
+            self.passage = Passage()
+            self.guard = subprocess.Popen(command, **self.passage.streams, **settings)
+            self.passage.start()
+        else:  # we see every rank ourselves, and need no word of mpiexec
+            self.guard = subprocess.Popen(command, **settings)
+            self.log.touch()
         self.poller = select.poll()
         self.guard_process = os.pidfd_open(self.guard.pid)
         self.poller.register(self.guard_process, select.POLLIN)
@@ -78,6 +95,12 @@ class Supervision:
                 ended += [] if self.follow(status) else [rank]
         self.statuses = read_statuses(self.directory)  # read after the rank's end: its word is the last one
         speechless = [rank for rank in ended if self.statuses[rank].state in ("running", "lost")]
+        if self.tolerant:
+            told = [rank for rank, status in self.statuses.items() if status.state == "lost"]
+            severed = [rank for host in read_lines(self.directory) for rank in self.ranks_of(host) if self.left(rank)]
+            self.missed.update(speechless, told, severed)
+            if 0 not in self.missed:
+                return
         if speechless and self.lost is None:
             self.lost = time.time(), speechless
         self.look_afar()
@@ -88,10 +111,17 @@ class Supervision:
         since = min((status.time for status in lost), default=math.inf)
         if lost and (self.lost is None or since < self.lost[0]):
             self.lost = since, [status.rank for status in lost]
+        afar = [rank for rank, status in self.statuses.items() if status.state == "running" and status.machine != self.machine]
+        if (silent := self.beats.silent(afar, self.rendezvous)) and self.lost is None:
+            self.lost = time.time(), silent
         for host, code in read_lines(self.directory).items():
-            left = [rank for rank in self.ranks_of(host) if rank not in self.statuses or self.statuses[rank].state == "running"]
+            left = [rank for rank in self.ranks_of(host) if self.left(rank)]
             if left and self.severed is None:
                 self.severed = host, code, left
+
+    def left(self, rank: int) -> bool:
+        """Whether a rank has not told of its end."""
+        return rank not in self.statuses or self.statuses[rank].state == "running"
 
     def ranks_of(self, name: str) -> range:
         """The ranks that were placed on a host."""
@@ -122,16 +152,17 @@ class Supervision:
 
     def must_end(self) -> bool:
         """Whether it is time to end the job ourselves."""
-        now, states = time.monotonic(), [status.state for status in self.statuses.values()]
+        now = time.monotonic()
+        states = [status.state for rank, status in self.statuses.items() if rank not in self.missed or rank == 0]
         if self.lost or self.severed or not {"failed", "lost"}.isdisjoint(states):
             self.bad_since = self.bad_since or now
             return now > self.bad_since + GRACE
-        if states == ["done"] * self.ranks:
+        if states == ["done"] * (self.ranks - len(self.missed)):
             self.done_since = self.done_since or now
         sizes = {status.size for status in self.statuses.values()} - {self.ranks}
         if sizes:
             self.reason = f"a world of {sizes.pop()}: mpiexec and the MPI library that mpi4py loads do not belong together"
-        elif len(states) < self.ranks and now > self.began + self.rendezvous:
+        elif len(self.statuses) < self.ranks and now > self.began + self.rendezvous:
             missing = sorted(set(range(self.ranks)) - set(self.statuses))
             self.reason = f"no word from ranks {missing} within {self.rendezvous:g} s"
         elif self.timeout is not None and now > self.began + self.timeout:
@@ -153,6 +184,8 @@ class Supervision:
             self.guard.wait()
         if self.guard.returncode < 0:  # somebody killed the guard, so it could not do this
             guard.tear_down(self.plan)
+        if self.passage:
+            self.passage.end(self.log, GRACE)
         for process in [*self.processes, self.guard_process]:
             os.close(process)
 

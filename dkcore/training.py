@@ -57,6 +57,7 @@ def train(job: "Job", world: "World") -> None:
     exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)
     center.finish()
     write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
+    center.finish()  # once more: who collects finds what all have written
     if world.rank == 0:
         center.copy_to(model)
         if evaluation is not None:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Watch:
         self.handlers: dict[int, object] = {}
         self.linger, self.looked = 0.0, time.time()
         self.tellers: list[Callable[[int, float], None]] = []  # called with each dead rank, and when it was last seen alive
+        self.tolerate: Callable[[int], None] | None = None  # called with each dead rank, if the job is to go on
+        self.mourned: set[int] = set()
         self.thread = threading.Thread(target=self.run, name="dkcore-watch", daemon=True)
 
     def start(self) -> None:
@@ -102,11 +105,12 @@ class Watch:
         return os.pread(self.file, 1, place) == DONE
 
     def all_done(self) -> bool:
-        return all(self.done(place) for place in range(len(self.ranks)))
+        return all(self.done(place) for place in set(range(len(self.ranks))) - self.mourned)
 
     def dead(self) -> list[int]:
         # The lock is looked at before the byte: a rank writes its byte first, and lets go then.
-        return [place for place in range(len(self.ranks)) if not self.lives(place) and not self.done(place)]
+        places = set(range(len(self.ranks))) - self.mourned
+        return [place for place in sorted(places) if not self.lives(place) and not self.done(place)]
 
     def mourn(self, dead: list[int], alive: float) -> None:
         """End the job. One survivor speaks; the next ones only if it could not. alive: when the dead were last seen so."""
@@ -114,10 +118,26 @@ class Watch:
         for tell in self.tellers:
             for place in dead:
                 tell(self.ranks[place], alive)
+        if self.tolerate is not None:
+            self.go_on(dead)
+            return
         survivors = [place for place in range(len(self.ranks)) if self.lives(place)]
         time.sleep(GRACE * (1 + survivors.index(self.place)))
         names = " and ".join(f"rank {self.ranks[place]} (pid {self.pids[place]})" for place in dead)
         self.abort(1, f"{names} died without a word: killed, out of memory, or os._exit. The job ends.")
+
+    def go_on(self, dead: list[int]) -> None:
+        """Without the dead; without this node, if its leader is among them."""
+        self.mourned.update(dead)
+        names = " and ".join(f"rank {self.ranks[place]} (pid {self.pids[place]})" for place in dead)
+        print(f"dkcore: {names} died without a word.", file=sys.stderr, flush=True)
+        if 0 in dead:
+            print(f"dkcore: rank {self.ranks[self.place]} ends with the leader of its node.", file=sys.stderr, flush=True)
+            for tell in self.tellers:
+                tell(self.ranks[self.place], time.time())
+            os.kill(os.getpid(), signal.SIGKILL)  # an exit code would end the other nodes too
+        for place in dead:
+            self.tolerate(self.ranks[place])
 
     # ------------------------------------------------------------------ signals
 

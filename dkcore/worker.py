@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dkcore.abort import exit_code
+from dkcore.beat import BEAT, beat
 from dkcore.errors import expected
 from dkcore.guard import MARK
 from dkcore.nodes import World, init
@@ -47,6 +48,8 @@ def main() -> None:
             world.at_death(functools.partial(mark_lost, directory))
             status.write(directory)
             atexit.register(leave_word, status, directory)
+        if directory and BEAT in os.environ:
+            beat(directory, world.rank)
         run(target, world)
 
 

@@ -1,4 +1,4 @@
-"""The ten lines: your own Keras script on several ranks. ``mpirun -n 2 python examples/script.py``, or ``dkcore run -n 2 ...``."""
+"""The ten lines: your own Keras script on several ranks. ``mpirun -n 2 python examples/script.py``, on any number of nodes."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 center = dk.Center.of(model, world)
 model.fit(world.shard(x), world.shard(y), verbose=0, callbacks=[dk.Exchange(center, dk.rules.adag, window=12)])
 
-world.comm.Barrier()  # the center is final when all have finished
+center.finish()  # when all have finished, on all nodes, the center is final
 if world.rank == 0:
     center.copy_to(model)
     loss, accuracy = model.evaluate(digits["x_test"] / np.float32(255), digits["y_test"], verbose=0)

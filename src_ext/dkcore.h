@@ -135,10 +135,10 @@ typedef struct dk_call {
     int32_t check_finite;
     dk_status status; /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
-    double timeout_s;     /* for one stripe */
-    uint64_t max_ahead;   /* if bounded: exchanges that this worker may be ahead of the slowest live one */
+    double timeout_s;   /* for one stripe */
+    uint64_t max_ahead; /* if bounded: exchanges that this worker may be ahead of the slowest live one */
     int32_t bounded;
-    double patience_s; /* for the slowest worker */
+    double patience_s;    /* for the slowest worker */
     double staleness;     /* OUT: mean over stripes of the last run */
     double seconds;       /* OUT: of the last run */
     uint64_t bad_element; /* OUT: the first one met that is not finite */

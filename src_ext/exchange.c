@@ -175,8 +175,9 @@ static dk_status keep_pace(const pass *pass) {
             dk_slots_bury(pass->center);
         status = dk_center_check(pass->center);
         if (status == DK_OK && dk_now(CLOCK_MONOTONIC) > until)
-            status = dk_fail(DK_TIMEOUT, "the slowest worker has stood at %llu exchanges for %g s, and none may be more than %llu ahead",
-                             (unsigned long long)dk_slowest(pass->center), pass->call->patience_s, (unsigned long long)pass->call->max_ahead);
+            status =
+                dk_fail(DK_TIMEOUT, "the slowest worker has stood at %llu exchanges for %g s, and none may be more than %llu ahead",
+                        (unsigned long long)dk_slowest(pass->center), pass->call->patience_s, (unsigned long long)pass->call->max_ahead);
     }
     atomic_fetch_sub(&header->waiting, 1);
     return status;

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore_glob = ["*_rank.py"]  # scripts of ranks, which are no modules
 SHARED_MEMORY = Path("/dev/shm")
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 

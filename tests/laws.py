@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 
+from dkcore.formulas import FORMULAS
 from dkcore.kernels import compile_kernel, instruction_sets
 from dkcore.rule import Rule
 from dkcore.rules import REGISTRY
 
+PARTS = sorted(FORMULAS.values(), key=lambda formula: formula.name)  # of merges and of synchronous methods
 DTYPES = ("float32", "float64")
 RULES = sorted({rule.name: rule for rule in REGISTRY.values()}.values(), key=lambda rule: rule.name)
 WAYS = (*instruction_sets(), "numba")
@@ -38,8 +40,10 @@ def scalars_of(rule: Rule) -> dict[str, float]:
 def reference(rule: Rule, vectors: list[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
     """All vectors after the pass, as numpy computes them and the engine must leave them: p is the new worker."""
     with np.errstate(all="ignore"):
-        new = dict(zip(("c", "w", *rule.states), rule(*vectors, **scalars), strict=True))
-    return [new.get(name, new["w"]) for name in rule.vectors]
+        new = dict(zip(rule.outputs, rule(*vectors, **scalars), strict=True))
+    if "p" in rule.vectors:
+        new["p"] = new["w"]
+    return [new.get(name, vector) for name, vector in zip(rule.vectors, vectors, strict=True)]
 
 
 def run(address: int, vectors: list[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:

@@ -115,7 +115,7 @@ class Case:
             (out / f"error-{world.rank}").write_text(str(error))
             raise
         merge = self.center.meeting.merge
-        told |= merge.sums() | {"agreed": bool((merge.agreed[0] == wanted[-1][0]).all())} if merge else {}
+        told |= merge.sums() | {"agreed": bool((merge.halves.agreed[0] == wanted[-1][0]).all())} if merge else {}
         self.tell(told)
 
     def train(self) -> None:
@@ -151,7 +151,7 @@ class Case:
 
     def wanted(self, phases: int) -> list[np.ndarray]:
         """Center and states as numpy has them, if nodes merged at the end alone; for sums, whenever they did."""
-        from dkcore.merge import adds_up
+        from dkcore.halves import adds_up
 
         vectors = {name: np.zeros(self.size, self.dtype) for name in self.rule.vectors}
         scalars = self.scalars | {name: 0.0 if name == "staleness" else 1.0 for name in self.rule.scalars if name not in self.scalars}

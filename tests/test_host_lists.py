@@ -57,14 +57,23 @@ def test_as_many_ranks_as_slots_unless_told_otherwise():
 
 
 def test_where_a_batch_system_spreads_ranks_the_job_s_directory_is_shared(monkeypatch, tmp_path):
-    for name in ("SLURM_JOB_NUM_NODES", "SLURM_NNODES", "PBS_NODEFILE"):
+    for name in ("SLURM_JOB_ID", "PBS_NODEFILE"):
         monkeypatch.delenv(name, raising=False)
     assert shared_folder(None, tmp_path) is None
     assert shared_folder(parse_hosts("a"), tmp_path) == tmp_path
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.setenv("PBS_NODEFILE", "/var/spool/nodes")
     assert shared_folder(None, tmp_path) == tmp_path
-    assert not spreads({"SLURM_JOB_NUM_NODES": "1"})
-    assert spreads({"PBS_NODEFILE": "/var/spool/nodes"})
+
+
+def test_what_an_allocation_of_slurm_means():
+    login = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1"}  # a shell of salloc, which is not on the node
+    batch = {**login, "SLURMD_NODENAME": "a", "SLURM_PROCID": "0"}
+    step = {**batch, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+    assert [spreads(environ) for environ in ({}, login, batch, step)] == [False, True, False, False]
+    assert all(spreads({**environ, "SLURM_JOB_NUM_NODES": "2"}) for environ in (login, batch, step))
+    mpich = Mpi("/m/bin/mpiexec", "mpich", None)
+    launchers = [mpich.environment(environ, "/scratch").get("HYDRA_LAUNCHER") for environ in ({}, login, batch, step)]
+    assert launchers == [None, None, None, "fork"]  # a step within a step would wait for ever
 
 
 def test_commands_and_environments_name_hosts_as_each_mpi_wants_it():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,30 @@ def test_a_rank_that_fails_on_another_host_is_named(kind, end, launched, tmp_pat
     error = job.end(timeout=10)
     assert job.process.returncode == 1
     assert message.format(pid=pid) in error
+    assert "last words of 3" in error
+
+
+# Open MPI may end all ranks before it has heard of the first death, and then any of those that it did not end may be it.
+ALONE = {"mpich": "Received: ", "openmpi": "Received: .*"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_rank_is_named_too_when_output_passes_through(kind, launched, two_nodes, tmp_path):
+    body = "time.sleep(1)\nif world.rank == 3:\n    os.kill(os.getpid(), signal.SIGKILL)\nworld.comm.Barrier()\n"
+    job = launched(kind, write_script(tmp_path, body), output="inherit")
+    assert re.search(ALONE[kind] + r"rank 3 \(pid \d+ on node1\) dead without a word", job.end(timeout=10))
+
+
+def test_a_death_that_mpiexec_does_not_see_is_told_by_the_neighbours(launched, tmp_path, monkeypatch):
+    """Between mpiexec and this rank stands another process, which outlives it."""
+    fork = "import os, time\nif os.environ.get('PMI_RANK') == '3' and (child := os.fork()):\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{fork}    os.waitpid(child, 0)\n    time.sleep(30)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    body = f"print('last words of', world.rank)\n{UP}if world.rank == 3:\n    time.sleep(0.7)\n    os._exit(3)\nworld.comm.Barrier()\n"
+    job = launched("mpich", write_script(tmp_path, body))
+    pid = job.await_ranks()[3]["pid"]
+    error = job.end(timeout=10)
+    assert f"Received: rank 3 (pid {pid} on node1) dead without a word" in error
     assert "last words of 3" in error
 
 

@@ -39,6 +39,36 @@ def test_kernel_equals_numpy(rule, dtype, way):
 
 
 @EACH_DTYPE
+@pytest.mark.parametrize("formula", laws.PARTS, ids=lambda formula: formula.name)
+@pytest.mark.parametrize("way", laws.WAYS)
+def test_formulas_of_nodes_equal_numpy(formula, dtype, way):
+    laws.kernel_equals_numpy(formula, dtype, way)
+
+
+def test_merges_in_any_order_lose_nothing_and_end_equal():
+    """The two halves of the merge in whole numbers: whatever workers add between and within rounds, all nodes end with the sum."""
+    generator = np.random.default_rng(0)
+    difference, absorb, agree = (laws.FORMULAS[f"merge_{name}"] for name in ("difference", "absorb", "agree"))
+    for nodes in (2, 3, 5):
+        centers, agreed, total = [np.zeros(20) for _ in range(nodes)], np.zeros(20), np.zeros(20)
+        for last in [False] * 10 + [True]:
+            given = []
+            for node in range(nodes):
+                given.append(difference(centers[node], agreed, None)[0])
+                for _ in range(0 if last else generator.integers(3)):  # workers go on while the others give
+                    step = generator.integers(-9, 9, 20)
+                    centers[node], total = centers[node] + step, total + step
+            if last:
+                given = [difference(center, agreed, None)[0] for center in centers]
+            summed, before = sum(given), agreed
+            for node in range(nodes):
+                new = agree(centers[node], before, summed) if last else absorb(centers[node], before, given[node], summed)
+                centers[node], agreed = new
+        assert all(np.array_equal(center, total) for center in centers)
+
+
+
+@EACH_DTYPE
 @EACH_RULE
 def test_replay_equals_formula(rule, dtype):
     laws.replay_equals_formula(rule, dtype)

@@ -15,8 +15,8 @@ from nodes import Network
 from ranks import KINDS, environment, write_script
 
 import dkcore as dk
+from dkcore.halves import adds_up
 from dkcore.job import Job
-from dkcore.merge import adds_up
 from dkcore.merging import Merging
 
 RANK = str(Path(__file__).with_name("merge_rank.py"))
@@ -238,7 +238,7 @@ for training in (1, 2):
     try:
         center.copy_to("model")
     except dk.errors.MergeError as error:
-        print("refused", error, flush=True)
+        os.write(1, f"refused {error}\\n".encode())  # at once: the ranks' lines are not to mingle
     center.finish()
     center.copy_to("model")
     assert written.pop().tolist() == [world.size * training] * 9

@@ -11,6 +11,7 @@ from dkcore.job import Job
 def rank(**more) -> dict:
     sums = {"rank": 0, "samples": 100, "samples_timed": 80, "steps": 10, "exchanges": 5, "exchange_seconds": 0.5, "staleness_sum": 5.0}
     sums |= {"histogram": [5], "first": 2.0, "last": 12.0, "evaluation_seconds": 0.0, "level": "assign", "weights": 7, "cores": 1}
+    sums |= {"nodes": 1, "merge": None}
     return sums | more
 
 
@@ -22,6 +23,14 @@ def test_the_clock_runs_from_the_first_exchange_to_the_last_without_evaluations(
     assert summary["exchange_share"] == 1.0 / 18.0
     assert summary["mean_staleness"] == 1.0
     assert (summary["test_loss"], summary["test_accuracy"]) == (0.25, 0.5)
+
+
+def test_what_crossed_the_wire_is_added_up_over_leaders():
+    merge = {"merges": 7, "seconds": 2.0, "bytes_sent": 100, "bytes_plain": 400, "lost": []}
+    leaders = [rank(nodes=2, merge=merge), rank(nodes=2), rank(nodes=2, merge={**merge, "seconds": 3.0}), rank(nodes=2)]
+    summary = outcome.summarize(Job(workers=5, merge_compression="int8"), leaders, {})
+    assert (summary["nodes"], summary["workers_lost"], summary["merges"], summary["merge_seconds"]) == (2, 1, 7, 3.0)
+    assert (summary["merge_bytes_sent"], summary["merge_bytes_ratio"], summary["merge_compression"]) == (200, 0.25, "int8")
 
 
 def test_one_exchange_is_no_span_of_time():

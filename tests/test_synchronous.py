@@ -220,7 +220,7 @@ def test_a_center_of_one_s_own_has_no_rounds():
     with dk.Center.create(np.zeros(3, np.float32), states=1) as center:
         with pytest.raises(dk.errors.RuleError, match="Received: one for asynchronous rules"):
             dk.Exchange(center, dk.rules.averaging)
-        with pytest.raises(dk.errors.RuleError, match="Synchronous methods are for dkcore.Exchange"):
+        with pytest.raises(dk.errors.RuleError, match="synchronous methods are for dkcore.Exchange"):
             center.exchange(dk.rules.averaging, np.zeros(3, np.float32))
 
 
