@@ -71,6 +71,7 @@ class Merge:
         self.failure: BaseException | None = None
         self.changed, self.settled = threading.Event(), threading.Event()
         self.mine = np.zeros(1, FORM)
+        self.expect_all()
         self.open_inbox()
         self.thread = threading.Thread(target=self.run, name="dkcore-merge", daemon=True)
 
@@ -160,10 +161,21 @@ class Merge:
         self.notices = np.zeros(self.peers.size, FORM)
         self.incoming = {peer: self.expect(peer) for peer in self.peers.others}
 
+    def expect_all(self) -> None:
+        """A training begins: until the others are heard they may have workers, who have not begun."""
+        self.mine["slowest"] = 0  # what they take us for
+        self.hear(0, 0 if self.peers.others else NOBODY)
+
+    def hear(self, workers: int, slowest: int) -> None:
+        """Of the workers of all other nodes, and the exchanges of the slowest of them."""
+        self.elsewhere = slowest
+        self.center.segment.set_others(workers, slowest)
+
     def settle(self) -> None:
         """The phase is over: all centers are equal."""
         self.phase += 1
         self.told = TRAINING
+        self.expect_all()
         if self.state == DONE:
             self.state = TRAINING
             if self.synchronous:  # now, and not by the main thread: another node may call for a round at once
@@ -176,7 +188,7 @@ class Merge:
         notices = self.exchange_notices()
         self.compare(notices)
         others = np.delete(notices, self.peers.rank)
-        self.center.segment.set_others(int(others["live"].sum()), int(others["slowest"].min(initial=NOBODY)))
+        self.hear(int(others["live"].sum()), int(others["slowest"].min(initial=NOBODY)))
         if (notices["state"] == CLOSING).all():
             return False
         last = bool((notices["state"] >= DONE).all())
@@ -235,11 +247,14 @@ class Merge:
         """Whether this node would like to merge now."""
         if self.state != self.told:
             return True
+        pulse = self.center.segment.pulse()
+        if pulse["waiting"] and self.elsewhere < pulse["slowest"]:  # for others, of whom it hears by their notices only
+            return True
+        if pulse["slowest"] < self.mine["slowest"][0]:  # somebody joined, whom the others shall not leave behind
+            return True
         exchanges = self.halves.fresh()
         if not exchanges:
             return False
-        if self.center.segment.pulse()["waiting"]:  # for others, of whom it hears by a merge only
-            return True
         if self.settings.exchanges is not None:
             return exchanges >= self.settings.exchanges
         if self.settings.seconds is not None:

@@ -113,3 +113,12 @@ def three_nodes():
 
     with Network(3) as network:
         yield network
+
+
+@pytest.fixture(scope="module")
+def four_nodes():
+    """A `nodes.Network` of four hosts, for all tests of a module."""
+    from nodes import Network
+
+    with Network(4) as network:
+        yield network

@@ -13,7 +13,7 @@
     learn=0       nobody but the exchanges themselves tells the center of the rule
     together=1    no rank finishes before all have trained
     leave         ``close``, or ``nothing``: without a finish; ``alone``: rank 0 alone calls it; ``others``: all but rank 0
-    staleness     the bound
+    staleness     the bound; drag: seconds that the last rank takes for each exchange
     odd           a setting that the last rank alone has
     others        settings of `Center.of`
 """
@@ -32,6 +32,7 @@ import dkcore.meeting
 import dkcore.reduction
 
 Merge = dkcore.meeting.Merge
+NEVER = 2**62
 if "odd=threads" in sys.argv and "1" in (os.environ.get("PMI_RANK"), os.environ.get("OMPI_COMM_WORLD_RANK")):
     import mpi4py
 
@@ -67,6 +68,9 @@ class Case:
         self.size, self.exchanges, self.phases = int(size), int(exchanges), int(given.pop("phases", 1))
         self.name, self.dtype = given.pop("name", ""), given.pop("dtype", "float32")
         self.nap, self.doze, self.bound = float(given.pop("nap", 0)), float(given.pop("doze", 0)), given.pop("staleness", None)
+        self.bound = None if self.bound is None else int(self.bound)
+        drag = float(given.pop("drag", 0))
+        self.nap += drag if last else 0
         rule = given.pop("rule", "downpour")
         self.rule = heavy if rule == "heavy" else getattr(dk.rules, rule)
         self.scalars = {name: 0.25 for name in self.rule.scalars if name not in ("window", "staleness", "workers")}
@@ -98,7 +102,9 @@ class Case:
             return self.tell({"error": f"{type(error).__name__} {error}"})
         finally:
             dk.__version__, sys.byteorder = version, order
-        self.highest, self.apart = 0.0, 0
+        self.highest, self.apart, self.board = 0.0, 0, out / f"counts-{self.name}"
+        if self.bound is not None and world.rank == 0:
+            np.full(world.size, NEVER).tofile(self.board)
         wanted = [self.wanted(phase + 1) for phase in range(self.phases)]  # now: nobody spins in MPI beside a merge later
         try:
             for phase in range(self.phases):
@@ -121,27 +127,37 @@ class Case:
     def train(self) -> None:
         center, rule, bound = self.center, self.rule, self.bound
         with center.worker(world.rank) as worker:
+            if bound is not None:
+                self.counts = np.memmap(self.board, "i8", "r+", shape=(world.size,))
+                self.counts[world.rank] = 0
+                world.comm.Barrier()
             w, p = np.zeros(self.size, self.dtype), np.zeros(self.size, self.dtype)
             previous = {"p": p} if "p" in rule.vectors else {}
-            call = worker.call(rule, **previous, max_staleness=None if bound is None else int(bound), **self.scalars)
+            call = worker.call(rule, **previous, max_staleness=bound, **self.scalars)
             worker.pull_call(p if previous else None).flat(w)
             named = dk.rules.adag if last and self.odd == "worker" else rule
             if self.learn:
                 center.meeting.learn(named, self.scalars)
             for number in range(self.exchanges):
                 w[:] = self.step if self.place else w + self.step
+                self.foretell(number + 1)
                 call.flat(w)
                 time.sleep(self.nap + (self.doze if world.rank == 0 and number == 2 else 0))
                 if number == 5:
                     (out / f"begun-{world.rank}").touch()
-                self.observe(worker)
+                self.observe(number + 1)
+            self.foretell(NEVER)
 
-    def observe(self, worker) -> None:
+    def foretell(self, exchanges: int) -> None:
+        """Tell the ranks of all nodes how many this one may have made by now."""
+        if self.bound is not None:
+            self.counts[world.rank] = exchanges
+
+    def observe(self, exchanges: int) -> None:
         if self.place:
             self.highest = max(self.highest, float((self.center.snapshot() / (np.arange(self.size) % 7 + world.size)).max()))
         if self.bound is not None:
-            slots = [slot["exchanges"] for slot in self.center.slots() if slot["state"] == "claimed"]
-            self.apart = max(self.apart, int(self.center.slot(worker)["exchanges"] - min(slots)))
+            self.apart = max(self.apart, exchanges - int(self.counts.min()))
 
     def before_finish(self) -> dict:
         """Bytes of the rounds before the last one, as parts of what they would have been."""

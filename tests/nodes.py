@@ -186,10 +186,14 @@ class Network:
         prefix = str(Path(mpi.mpiexec).parent.parent)
         return [*mpi.command(ranks)[:-2], *mca, *exported, "--prefix", prefix, "--host", hosts, "-n", str(ranks)]
 
-    def run(self, kind: str, *command: str, ranks_per_node: int = 2, timeout: float = 60, **more: str) -> subprocess.CompletedProcess:
-        """Run a command, or a script of Python's, on all nodes under mpiexec. more: variables of the environment."""
+    def run(self, kind: str, *command: str, ranks_per_node: int = 2, ranks: int | None = None, timeout: float = 60,
+            **more: str) -> subprocess.CompletedProcess:  # fmt: skip
+        """Run a command, or a script of Python's, under mpiexec. ranks: fill as many nodes as they need; None: all nodes.
+
+        more: variables of the environment.
+        """
         command = (sys.executable, *command) if command[0].endswith(".py") else command
-        mpiexec = self.nodes[0].command(*self.command(kind, ranks_per_node), *command)
+        mpiexec = self.nodes[0].command(*self.command(kind, ranks_per_node, ranks), *command)
         with subprocess.Popen(mpiexec, env=environment(kind, **more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
                 out, err = process.communicate(timeout=timeout)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks import KINDS
 
 import dkcore as dk
 from dkcore import errors, rules
@@ -113,3 +114,26 @@ def test_it_holds_over_nodes_though_they_would_merge_seldom(two_nodes, tmp_path)
     assert all(one["exact"] and one["equal"] for one in told)
     assert max(one["apart"] for one in told) <= 4  # 3 ahead when it began, and that one
     assert told[0]["merges"] > 5
+
+
+BOUNDS = {  # the last rank is the slow one; no merge would bring news of it
+    0: "100 60 staleness=0 drag=0.005 merge_every=1000000",
+    1: "100 60 staleness=1 drag=0.005 merge_every=1",
+    3: "100 60 staleness=3 drag=0.005 merge_every=1000000 phases=2",
+    1000: "100 60 staleness=1000 drag=0.005 merge_every=1000000",
+}
+
+
+@pytest.mark.parametrize("ranks_per_node", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_holds_between_nodes_from_the_first_exchange_on(two_nodes, kind, ranks_per_node, tmp_path):
+    words = " + ".join(f"{case} name={bound}" for bound, case in BOUNDS.items()).split()
+    done = two_nodes.run(kind, SCRIPT, str(tmp_path), *words, ranks_per_node=ranks_per_node)
+    assert done.returncode == 0, done.stderr
+    apart = dict.fromkeys(BOUNDS, 0)
+    for path in tmp_path.glob("told-*"):
+        for told in map(json.loads, path.read_text().splitlines()):
+            assert told["exact"] and told["equal"]
+            apart[int(told["name"])] = max(apart[int(told["name"])], told["apart"])
+    assert apart.pop(1000) > 30  # what they do when they may
+    assert all(found == bound + 1 for bound, found in apart.items()), apart
