@@ -45,4 +45,4 @@ def test_the_same_job_on_any_number_of_nodes(nodes, tmp_path):
     sums = [json.loads((job.directory / f"rank-{rank}.json").read_text()) for rank in range(RANKS)]
     assert {one["nodes"] for one in sums} == {nodes}
     assert sum(one["merge"] is not None for one in sums) == (nodes if nodes > 1 else 0)
-    assert accuracy_of(job) == pytest.approx(0.94, abs=0.015)
+    assert accuracy_of(job) == pytest.approx(0.94, abs=0.02)
