@@ -136,4 +136,5 @@ def test_it_holds_between_nodes_from_the_first_exchange_on(two_nodes, kind, rank
             assert told["exact"] and told["equal"]
             apart[int(told["name"])] = max(apart[int(told["name"])], told["apart"])
     assert apart.pop(1000) > 30  # what they do when they may
-    assert all(found == bound + 1 for bound, found in apart.items()), apart
+    # One more, since the last one began within the bound; who looks may miss the moment when they were farthest apart.
+    assert all(bound <= found <= bound + 1 for bound, found in apart.items()), apart
