@@ -112,6 +112,7 @@ class HandIns(Halves):
         self.taken = self.native(FORMULAS["round_taken"], handed)
         self.back = self.native(FORMULAS["merge_put_back"], handed)
         self.moved = [0, *range(2, 1 + center.states)]  # what the outer step moves: the center, and its own states
+        self.read = {vector: self.native(FORMULAS["round_handed"], [role_of(vector), OUTSIDE]) for vector in self.moved}
         self.replace = {vector: self.native(FORMULAS["merge_replace"], [role_of(vector), OUTSIDE]) for vector in self.moved}
 
     def fresh(self) -> int:
@@ -135,7 +136,10 @@ class HandIns(Halves):
 
     def agreement(self, chunk: Chunk) -> list[np.ndarray]:
         """The center and its states, which are the same on all nodes that took the step. This and what follows: see survival.py."""
-        return [self.center.snapshot(state=vector)[self.span(chunk)].copy() for vector in self.moved]
+        arrays = [np.empty(chunk.length, self.center.dtype) for _ in self.moved]
+        for vector, values in zip(self.moved, arrays, strict=True):
+            self.read[vector].run(chunk.first, chunk.end, (values,))
+        return arrays
 
     def take_over(self, flight: Flight, arrays: list[np.ndarray]) -> None:
         """Have the step that others took."""

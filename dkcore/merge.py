@@ -60,7 +60,7 @@ class Merge:
         self.reduction = Reduction(self.peers, center.dtype, settings.codec(), self.scale)
         self.halves = HandIns(center, self.synchronous) if self.synchronous else Differences(center)
         self.state, self.told = TRAINING, TRAINING
-        self.rounds, self.seconds, self.cpu_seconds, self.next_time = 0, 0.0, 0.0, 0.0
+        self.rounds, self.seconds, self.next_time = 0, 0.0, 0.0
         self.number, self.phase, self.handed, self.adds, self.within = 0, 0, 0, True, False
         self.round_chunks, self.resume = self.halves.chunks, 0
         self.exact = False  # whether all centers are equal, but for fresh exchanges
@@ -199,9 +199,7 @@ class Merge:
         if last:
             self.settle()
         self.seconds += time.perf_counter() - start
-        used = time.thread_time() - cpu
-        self.cpu_seconds += used
-        self.next_time = start + used / self.settings.share
+        self.next_time = start + (time.thread_time() - cpu) / self.settings.share
         return True
 
     def meet(self, notices: np.ndarray, last: bool) -> None:

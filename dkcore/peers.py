@@ -66,12 +66,10 @@ class Peers:
         """Until all have completed."""
         spin_until, nap = time.monotonic() + SPIN, NAPS[0]
         while not self.test_all(requests):
-            if time.monotonic() < spin_until:
-                pass
-                continue
-            self.tend()
-            time.sleep(nap)
-            nap = min(nap * 1.5, NAPS[1])
+            if time.monotonic() >= spin_until:
+                self.tend()
+                time.sleep(nap)
+                nap = min(nap * 1.5, NAPS[1])
 
     def close(self, requests: list) -> None:
         """Nothing more is expected: neither signs of life, nor what ``requests`` wait for."""

@@ -25,11 +25,12 @@ __all__ = ["is_loss", "refuse_intolerant", "shrink"]
 
 @dataclass(frozen=True)
 class Report:
-    """Where a leader stood when a node was lost. within: in a round, whose chunks before ``taken`` it has taken."""
+    """Where a leader stood when a node was lost. within: in a round of so many chunks; it has taken those before ``taken``."""
 
     rank: int
     number: int
     within: bool
+    chunks: int
     taken: int
     phase: int
 
@@ -54,7 +55,8 @@ def shrink(merge: "Merge") -> list[str]:
     before = merge.peers
     before.comm.Revoke()  # nobody waits for ever in what the lost one would have answered
     comm = before.comm.Shrink()
-    reports = comm.allgather(Report(before.rank, merge.number, merge.within, merge.reduction.taken, merge.phase))
+    mine = Report(before.rank, merge.number, merge.within, len(merge.round_chunks), merge.reduction.taken, merge.phase)
+    reports = comm.allgather(mine)
     resume = catch_up(merge, comm, reports)
     merge.reduction.drop(merge.halves.put_back)
     left = [report.rank for report in reports]
@@ -68,9 +70,7 @@ def catch_up(merge: "Merge", comm, reports: list[Report]) -> int:
     behind = [report for report in reports if report.within]
     if not behind:
         return 0
-    number = behind[0].number
-    chunks = len(merge.round_chunks) if merge.within else 0
-    chunks = comm.allreduce(chunks, op=maximum())
+    number, chunks = behind[0].number, behind[0].chunks
     through = [index for index, report in enumerate(reports) if report.number > number]
     ahead = through[0] if through else max(range(comm.size), key=lambda index: reports[index].within * (1 + reports[index].taken))
     end = chunks if through else reports[ahead].taken
@@ -83,9 +83,3 @@ def catch_up(merge: "Merge", comm, reports: list[Report]) -> int:
             merge.reduction.flying.pop(0)
             merge.reduction.taken += 1
     return end % chunks
-
-
-def maximum():
-    from mpi4py import MPI
-
-    return MPI.MAX

@@ -97,28 +97,38 @@ def script():
         each.kill()
 
 
+def nodes_of_a_module(number: int, kind: str = "Network"):
+    """A fixture: so many hosts (see nodes.py), for all tests of a module."""
+
+    @pytest.fixture(scope="module")
+    def network():
+        import nodes
+
+        with getattr(nodes, kind)(number) as made:
+            yield made
+
+    return network
+
+
+two_nodes, three_nodes, four_nodes = map(nodes_of_a_module, (2, 3, 4))
+two_tolerant, three_tolerant = (nodes_of_a_module(number, "Tolerant") for number in (2, 3))
+
+
 @pytest.fixture(scope="module")
-def two_nodes():
-    """A `nodes.Network` of two hosts, for all tests of a module."""
-    from nodes import Network
+def tiny(tmp_path_factory) -> Path:
+    """A folder with a small model, and data of two classes that a line divides."""
+    import numpy as np
 
-    with Network(2) as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def three_nodes():
-    """A `nodes.Network` of three hosts, for all tests of a module."""
-    from nodes import Network
-
-    with Network(3) as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def four_nodes():
-    """A `nodes.Network` of four hosts, for all tests of a module."""
-    from nodes import Network
-
-    with Network(4) as network:
-        yield network
+    folder = tmp_path_factory.mktemp("tiny")
+    x = np.random.default_rng(0).integers(0, 255, (501, 2, 2)).astype("uint8")
+    y = (x.sum((1, 2)) > 4 * 127).astype("int64")
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
+    (folder / "models.py").write_text(
+        "import keras\n"
+        "def small():\n"
+        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5),\n"
+        "        keras.layers.Dense(8, activation='relu'), keras.layers.Dropout(0.1), keras.layers.Dense(2, activation='softmax')])\n"
+        "def nothing():\n"
+        "    return 42\n"
+    )
+    return folder

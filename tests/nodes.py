@@ -238,3 +238,11 @@ class Network:
 
     def __exit__(self, *error) -> None:
         self.close()
+
+
+class Tolerant(Network):
+    """Nodes whose mpiexec, Open MPI's, lets the others go on when a rank dies (ULFM)."""
+
+    def command(self, kind: str, ranks_per_node: int, ranks: int | None = None) -> list[str]:
+        mpiexec, *rest = super().command(kind, ranks_per_node, ranks)
+        return [mpiexec, "--with-ft", "ulfm", *rest]

@@ -33,24 +33,6 @@ def train(out: Path, *arguments: object) -> dict:
     return json.loads((out / "report.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """A folder with a model that counts its labels' classes by hand, and data of two classes that a line divides."""
-    folder = tmp_path_factory.mktemp("tiny")
-    x = np.random.default_rng(0).integers(0, 255, (501, 2, 2)).astype("uint8")
-    y = (x.sum((1, 2)) > 4 * 127).astype("int64")
-    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
-    (folder / "models.py").write_text(
-        "import keras\n"
-        "def small():\n"
-        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5),\n"
-        "        keras.layers.Dense(8, activation='relu'), keras.layers.Dropout(0.1), keras.layers.Dense(2, activation='softmax')])\n"
-        "def nothing():\n"
-        "    return 42\n"
-    )
-    return folder
-
-
 @pytest.mark.parametrize(("trainer", "accuracy"), [("adag", 0.955), ("aeasgd", 0.97)])
 def test_mnist_end_to_end(tmp_path, trainer, accuracy):
     model = f"{EXAMPLES}/mnist.py:mlp"

@@ -17,35 +17,6 @@ SCRIPT = str(Path(__file__).with_name("survivor_rank.py"))
 SIZE, EXCHANGES = 400_000, 150
 
 
-class Tolerant(Network):
-    """Nodes whose mpiexec lets the others go on."""
-
-    def command(self, kind: str, ranks_per_node: int, ranks: int | None = None) -> list[str]:
-        mpiexec, *rest = super().command(kind, ranks_per_node, ranks)
-        return [mpiexec, "--with-ft", "ulfm", *rest]
-
-
-@pytest.fixture(scope="module")
-def three():
-    with Tolerant(3) as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def two():
-    with Tolerant(2) as network:
-        yield network
-
-
-def outside(network: Network, node: int, pid: int) -> int:
-    """The number here of a process that has another one on its node."""
-    for candidate in network.nodes[node].processes():
-        numbers = Path(f"/proc/{candidate}/status").read_text().partition("NSpid:")[2].splitlines()[0].split()
-        if int(numbers[-1]) == pid:
-            return candidate
-    raise ProcessLookupError(pid)
-
-
 def kill_when(network: Network, node: int, ready, pid_of) -> threading.Thread:
     """Kill a process of a node, a moment after all are ready."""
 
@@ -54,7 +25,7 @@ def kill_when(network: Network, node: int, ready, pid_of) -> threading.Thread:
         while not ready() and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)
-        os.kill(outside(network, node, pid_of()), 9)
+        os.kill(network.nodes[node].outer(pid_of()), 9)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -83,9 +54,9 @@ def of_victim(centers: dict[int, np.ndarray], out: Path, ranks: int, victim: int
 
 
 @pytest.mark.parametrize("victim", [1, 2])
-def test_the_center_is_the_sum_of_what_the_survivors_hold(three, tmp_path, victim):
+def test_the_center_is_the_sum_of_what_the_survivors_hold(three_tolerant, tmp_path, victim):
     """In float64, with whole numbers: every exchange of a survivor is in it once; of the lost node, a part, the same everywhere."""
-    centers = survive(three, tmp_path, 1, victim, "merge_every=1")
+    centers = survive(three_tolerant, tmp_path, 1, victim, "merge_every=1")
     assert sorted(centers) == sorted({0, 1, 2} - {victim})
     held = of_victim(centers, tmp_path, 3, victim)
     assert np.array_equal(held, np.rint(held))
@@ -96,35 +67,27 @@ def test_the_center_is_the_sum_of_what_the_survivors_hold(three, tmp_path, victi
         assert (tmp_path / f"lost-{rank}").read_text() == f"node{victim} (rank {victim})"
 
 
-def test_what_compression_held_of_the_survivors_is_not_lost(three, tmp_path):
+def test_what_compression_held_of_the_survivors_is_not_lost(three_tolerant, tmp_path):
     """The node that adds up holds back what its encoding leaves over: after a loss it is put back, and not forgotten."""
-    centers = survive(three, tmp_path, 1, 2, "merge_every=1", "merge_compression=bf16")
+    centers = survive(three_tolerant, tmp_path, 1, 2, "merge_every=1", "merge_compression=bf16")
     held = of_victim(centers, tmp_path, 3, 2)
     # Of the lost owner's third of the sums a rounding of bf16 is lost: 2 ** -9 of what a few exchanges add.
     assert abs(held - np.rint(held)).max() < 0.5
     assert 0 < held.min() <= held.max() < EXCHANGES
 
 
-def test_a_worker_that_dies_is_no_loss_of_its_node(two, tmp_path):
-    centers = survive(two, tmp_path, 2, 3)
+def test_a_worker_that_dies_is_no_loss_of_its_node(two_tolerant, tmp_path):
+    centers = survive(two_tolerant, tmp_path, 2, 3)
     assert sorted(centers) == [0, 1, 2]
     held = of_victim(centers, tmp_path, 4, 3)
     assert held.min() == held.max() == int(held[0])  # all that it had exchanged
     assert (tmp_path / "lost-0").read_text() == ""
 
 
-def test_without_ulfm_it_is_refused(two, tmp_path):
-    done = Network.run(Plain(two), "openmpi", SCRIPT, str(tmp_path), "10", "1", "0", ranks_per_node=1)
+def test_without_ulfm_it_is_refused(two_nodes, tmp_path):
+    done = two_nodes.run("openmpi", SCRIPT, str(tmp_path), "10", "1", "0", ranks_per_node=1)
     assert done.returncode != 0
     assert "mpirun --with-ft ulfm" in done.stderr
-
-
-class Plain:
-    """A network without the option."""
-
-    def __init__(self, network: Network):
-        self.nodes, self.clear = network.nodes, network.clear
-        self.command = lambda *arguments: Network.command(network, *arguments)
 
 
 MODEL = """
@@ -135,24 +98,25 @@ def make():
 
 
 @pytest.mark.parametrize("victim", [2, 3])
-def test_a_job_delivers_without_the_lost(two, tmp_path, victim):
+def test_a_job_delivers_without_the_lost(two_tolerant, tmp_path, victim):
     """From the command line, through ssh's stand-in: a leader dies and takes its node along, or another worker dies."""
     x = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
     np.savez(tmp_path / "data.npz", x_train=x, y_train=(x.sum(1) > 0).astype("int32"), x_test=x, y_test=(x.sum(1) > 0).astype("int32"))
     (tmp_path / "model.py").write_text(MODEL)
-    out, hosts = tmp_path / "out", ",".join(f"{node.address}:2" for node in two.nodes)
+    out, hosts = tmp_path / "out", ",".join(f"{node.address}:2" for node in two_tolerant.nodes)
     command = [sys.executable, "-m", "dkcore", "train", "--model", f"{tmp_path}/model.py:make", "--data", str(tmp_path / "data.npz")]
     command += ["--hosts", hosts, "--epochs", "60", "--backend", "jax", "--on-node-loss", "shrink", "--mpi", mpi_of("openmpi")]
-    environment = {**os.environ, "DKCORE_LAUNCH_AGENT": str(two.agent), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "DKCORE_LAUNCH_AGENT": str(two_tolerant.agent), "PYTHONPATH": str(Path(__file__).parent.parent)}
     statuses = lambda: list(tmp_path.glob("out/*/status/rank-*.json"))  # noqa: E731
     ready = lambda: len(statuses()) == 4 and list(tmp_path.glob("out/*/center"))  # noqa: E731
     pid = lambda: json.loads(next(path for path in statuses() if path.name == f"rank-{victim}.json").read_text())["pid"]  # noqa: E731
-    thread = kill_when(two, 1, ready, pid)
-    done = subprocess.run(two.nodes[0].command(*command, "--out", str(out), "--quiet"), env=environment, capture_output=True, text=True)
+    thread = kill_when(two_tolerant, 1, ready, pid)
+    inside = two_tolerant.nodes[0].command(*command, "--out", str(out), "--quiet")
+    done = subprocess.run(inside, env=environment, capture_output=True, text=True)
     thread.join()
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "report.json").read_text())
     assert report["workers_lost"] == (2 if victim == 2 else 1)
     assert report["test_accuracy"] > 0.7
     assert (out / "model.keras").exists()
-    assert two.gone(within=5) < 5
+    assert two_tolerant.gone(within=5) < 5

@@ -4,9 +4,7 @@ import json
 import re
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 from cluster import Slurm
 from nodes import Network
@@ -24,22 +22,6 @@ PLACED = [f"rank {rank} of 4 node{rank // 2} {rank % 2} 2 4" for rank in range(4
 def slurm():
     with Network(2) as network, Slurm(network) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """A folder with a small model and data of two classes that a line divides."""
-    folder = tmp_path_factory.mktemp("tiny")
-    x = np.random.default_rng(0).integers(0, 255, (501, 2, 2)).astype("uint8")
-    y = (x.sum((1, 2)) > 4 * 127).astype("int64")
-    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
-    (folder / "models.py").write_text(
-        "import keras\n"
-        "def small():\n"
-        "    return keras.Sequential([keras.Input((2, 2)), keras.layers.Flatten(), keras.layers.BatchNormalization(momentum=0.5),\n"
-        "        keras.layers.Dense(8, activation='relu'), keras.layers.Dense(2, activation='softmax')])\n"
-    )
-    return folder
 
 
 @pytest.mark.parametrize(("kind", "pmi"), [("mpich", "pmi2"), ("openmpi", "pmix")])
