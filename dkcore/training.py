@@ -36,10 +36,6 @@ def train(job: "Job", world: "World") -> None:
     compile_model(job, model, shard)
     settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
     center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
-    if world.rank == 0:
-        note = job.directory / "center.draft"
-        note.write_text(center.name)
-        note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange = Exchange(
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
@@ -52,6 +48,10 @@ def train(job: "Job", world: "World") -> None:
         callbacks.append(evaluation)
     dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=job.seed, scale=job.scale)
     world.comm.Barrier()  # so that no worker has the center to itself while others still start
+    if world.rank == 0:
+        note = job.directory / "center.draft"
+        note.write_text(center.name)
+        note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange.started = time.time()
     model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)

@@ -24,7 +24,7 @@ def kill_when(network: Network, node: int, ready, pid_of) -> threading.Thread:
         deadline = time.monotonic() + 100
         while not ready() and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.2)
+        time.sleep(0.5)
         os.kill(network.nodes[node].outer(pid_of()), 9)
 
     thread = threading.Thread(target=kill)
@@ -108,7 +108,7 @@ def test_a_job_delivers_without_the_lost(two_tolerant, tmp_path, victim):
     command += ["--hosts", hosts, "--epochs", "60", "--backend", "jax", "--on-node-loss", "shrink", "--mpi", mpi_of("openmpi")]
     environment = {**os.environ, "DKCORE_LAUNCH_AGENT": str(two_tolerant.agent), "PYTHONPATH": str(Path(__file__).parent.parent)}
     statuses = lambda: list(tmp_path.glob("out/*/status/rank-*.json"))  # noqa: E731
-    ready = lambda: len(statuses()) == 4 and list(tmp_path.glob("out/*/center"))  # noqa: E731
+    ready = lambda: list(tmp_path.glob("out/*/center"))  # noqa: E731 - all ranks have met: before that no loss is survived
     pid = lambda: json.loads(next(path for path in statuses() if path.name == f"rank-{victim}.json").read_text())["pid"]  # noqa: E731
     thread = kill_when(two_tolerant, 1, ready, pid)
     inside = two_tolerant.nodes[0].command(*command, "--out", str(out), "--quiet")
