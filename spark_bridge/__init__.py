@@ -1,0 +1,1 @@
+"""Spark: DataFrames straight into MPI ranks, one rank an executor, in barrier mode."""
