@@ -12,6 +12,7 @@ from dkcore import errors
 from dkcore.errors import MissingError, RankError, expected
 from dkcore.failure import explain
 from dkcore.status import FOLDER, LOGS, read_statuses
+from dkcore.trainers import search_paths
 from spark_bridge.channel import Channel
 from spark_bridge.preflight import alike, refuse_cluster
 
@@ -99,6 +100,7 @@ class Launch:
                     "address": (host, channel.port), "key": channel.key, "mpi": self.mpi, "function": self.function,
                     "environment": self.environment, "columns": columns, "backend": self.backend, "follow": self.on_log is not None,
                     "shared_bytes": self.shared_bytes, "versions": alike(self.backend),
+                    "paths": search_paths(),
                     "keep_threads": conf.contains("spark.executorEnv.OMP_NUM_THREADS"),
                 }  # fmt: skip
                 context.addJobTag(tag)

@@ -116,7 +116,7 @@ class Task:
         clean = self.mpi.environment(os.environ, str(self.scratch))
         if not self.plan["keep_threads"]:
             clean.pop("OMP_NUM_THREADS", None)  # Spark's own idea, which knows nothing of the node's other ranks
-        clean["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if os.path.exists(path)))
+        clean["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys([*sys.path, *self.plan["paths"]]) if os.path.exists(path))
         resources = self.context.resources()
         if "gpu" in resources:
             clean["CUDA_VISIBLE_DEVICES"] = ",".join(resources["gpu"].addresses)
@@ -172,7 +172,7 @@ class Task:
 
         def stored() -> dict:
             partition = self.stack.enter_context(ingest(batches, self.plan["columns"], self.directory / "data", partition=self.rank))
-            return partition.told
+            return partition.result
 
         return self.together(stored, agree)[self.rank]["rows"]
 
