@@ -117,7 +117,11 @@ def mpiexec_pid() -> int:
 
 @pytest.mark.parametrize(
     ("victim", "word"),
-    [("rank", r"rank 1 \(pid \d+ on .*dead without a word"), ("proxy", "the proxy of rank 1 .*killed by signal 9"), ("mpiexec", "mpiexec killed by signal 9")],
+    [
+        ("rank", r"rank 1 \(pid \d+ on .*dead without a word"),
+        ("proxy", "the proxy of rank 1 .*killed by signal 9"),
+        ("mpiexec", "mpiexec killed by signal 9"),
+    ],
 )
 def test_a_kill_ends_everything(spark, tmp_path, victim, word):
     kills = {"rank": lambda told: told[1]["pid"], "proxy": lambda told: told[1]["proxy"], "mpiexec": lambda told: mpiexec_pid()}
@@ -134,8 +138,9 @@ def test_a_cancelled_job_ends_everything(spark, tmp_path, how):
     context = spark.sparkContext
     context.setJobGroup("mine", "of mine")
     context.addJobTag("marked")
-    cancel = {"group": lambda: context.cancelJobGroup("mine"), "tag": lambda: context.cancelJobsWithTag("marked"), "all": context.cancelAllJobs}
-    thread, when = once_begun(tmp_path, lambda told: cancel[how]())
+    ways = {"group": (context.cancelJobGroup, "mine"), "tag": (context.cancelJobsWithTag, "marked"), "all": (context.cancelAllJobs,)}
+    cancel, *which = ways[how]
+    thread, when = once_begun(tmp_path, lambda told: cancel(*which))
     try:
         with pytest.raises(Exception, match="cancelled") as caught:
             spark_bridge.run(linger, (str(tmp_path),), spark=spark)
