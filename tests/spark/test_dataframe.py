@@ -43,7 +43,8 @@ def accuracy(trained, frame) -> float:
 
 @pytest.mark.parametrize("kind", [dk.ADAG, dk.DynSGD, dk.AveragingTrainer])
 def test_a_trainer_takes_a_dataframe(frame, kind):
-    trainer = kind(model(), keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", num_workers=2, num_epoch=4, communication_window=4, batch_size=17)
+    settings = {"num_workers": 2, "num_epoch": 4, "communication_window": 4, "batch_size": 17}
+    trainer = kind(model(), keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", **settings)
     trained = trainer.train(frame, shuffle=True, validation_data=0.2)
     report = trainer.report
     assert accuracy(trained, frame) > 0.9
@@ -56,7 +57,7 @@ def test_a_trainer_takes_a_dataframe(frame, kind):
 
 
 def test_a_single_worker_takes_all_rows_of_a_dataframe(frame):
-    trainer = dk.SingleTrainer(model(), "adam", "sparse_categorical_crossentropy", num_epoch=2, batch_size=64)
+    trainer = dk.SingleTrainer(model(), keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", num_epoch=2, batch_size=64)
     trained = trainer.train(frame, validation_data=frame.limit(100))
     assert accuracy(trained, frame) > 0.8
     assert trainer.report["samples"] == 2 * ROWS
@@ -128,7 +129,8 @@ def test_a_cached_dataframe_of_as_many_partitions_is_not_shuffled(spark, frame):
 
     two = frame.repartition(2).cache()
     assert spread(two, two.select("label"), 2).rdd.getNumPartitions() == 2
-    assert "Exchange" not in spread(two, two.select("label"), 2)._jdf.queryExecution().executedPlan().toString().partition("InMemoryRelation")[0]
+    plan = spread(two, two.select("label"), 2)._jdf.queryExecution().executedPlan().toString()
+    assert "Exchange" not in plan.partition("InMemoryRelation")[0]
     joined = frame.coalesce(2).cache()  # of this a barrier stage cannot be made without a shuffle
     trainer = dk.ADAG(model(), loss="sparse_categorical_crossentropy")
     trainer.train(joined)
