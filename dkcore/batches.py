@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from dkcore.data import map_arrays
 from dkcore.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Batches", "tensorflow_dataset"]
 
-AHEAD, BLOCK = 64, 8 << 20  # batches, and bytes, that are taken at once where that is faster
+AHEAD, BLOCK = 64, 4 << 20  # batches, and bytes, that are taken at once where that is faster
+NO_BLOCK = (-1, ())
 ALIGNMENT = 64  # bytes; TensorFlow aborts the process on foreign memory at other addresses
 
 
@@ -46,6 +48,11 @@ def gathers(shard: "Shard", scale: float | None) -> tuple:
     return (tree.map_structure(lambda leaf: Gather(leaf, scale), x), *tree.map_structure(lambda leaf: Gather(leaf, None), rest))
 
 
+def each(function: Callable[[Any], Any], parts: tuple) -> tuple:
+    """``function(leaf)`` for each leaf of x, y and weights: what keras.tree does, which takes longer than to take a small batch."""
+    return tuple(map_arrays(lambda _, leaf: function(leaf), part, "") for part in parts)
+
+
 class Batches(keras.utils.PyDataset):
     """The batches of a shard for JAX and torch."""
 
@@ -53,8 +60,9 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.shard, self.batch_size, self.shuffle, self.seed = shard, batch_size, shuffle, seed
         self.gathers = gathers(shard, scale)
+        self.ahead = batches_ahead(shard, batch_size)
         self.epoch = 0
-        self.rows = self.order()
+        self.rows, self.block = self.order(), NO_BLOCK
 
     def order(self) -> np.ndarray:
         return self.shard.rows(self.epoch, shuffle=self.shuffle, seed=self.seed)
@@ -63,12 +71,22 @@ class Batches(keras.utils.PyDataset):
         return self.shard.steps(self.batch_size)
 
     def __getitem__(self, index: int) -> tuple:
-        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        return tree.map_structure(lambda gather: gather(rows), self.gathers)
+        if self.ahead == 1:
+            return self.take(index, self.batch_size)
+        place, batch = divmod(index, self.ahead)
+        block = self.block
+        if block[0] != place:
+            block = self.block = place, self.take(place, self.ahead * self.batch_size)
+        return each(lambda part: part[batch * self.batch_size : (batch + 1) * self.batch_size], block[1])
+
+    def take(self, place: int, size: int) -> tuple:
+        """The samples at that place of the epoch, if it is divided into parts of that size."""
+        rows = self.rows[place * size : (place + 1) * size]
+        return each(lambda gather: gather(rows), self.gathers)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
-        self.rows = self.order()
+        self.rows, self.block = self.order(), NO_BLOCK
 
 
 def tensorflow_dataset(shard: "Shard", batch_size: int, shuffle: bool, seed: int, scale: float | None) -> Any:
@@ -110,7 +128,7 @@ def tensorflow_dataset(shard: "Shard", batch_size: int, shuffle: bool, seed: int
 
 
 def batches_ahead(shard: "Shard", batch_size: int) -> int:
-    """How many batches to take at once: several of pieces, since TensorFlow calls numpy for them, which takes 0.1 ms."""
+    """How many batches to take at once: several of pieces, since a call for them takes longer than a small batch."""
     parts = [leaf for leaf in tree.flatten(shard.arrays) if isinstance(leaf, Pieces)]
     size = batch_size * max((part.width for part in parts), default=0)
     return max(min(AHEAD, BLOCK // size), 1) if size else 1
