@@ -104,7 +104,7 @@ def open_pieces(files: Sequence[Path | str], columns: Mapping[str, Mapping]) -> 
 
 
 def map_files(files: Sequence[Path | str]) -> tuple[np.ndarray, list[int], list[int]]:
-    """The bytes of all files in one array, copy-on-write, with where each begins and how long it is."""
+    """The bytes of all files in one read-only array, with where each begins and how long it is."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -113,12 +113,12 @@ def map_files(files: Sequence[Path | str]) -> tuple[np.ndarray, list[int], list[
         ends = np.cumsum([-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for size in sizes], dtype=np.int64).tolist()
         starts = [0, *ends[:-1]] if ends else []
         # Python unmaps the range, and with it what is mapped over it.
-        flags, access = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
-        memory = np.frombuffer(mmap.mmap(-1, max([mmap.PAGESIZE, *ends]), flags, access), np.uint8)
+        room = mmap.mmap(-1, max([mmap.PAGESIZE, *ends]), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, mmap.PROT_READ)
+        memory = np.frombuffer(room, np.uint8)
         for file, start, size in zip(files, starts, sizes, strict=True):
             with open(file, "rb") as opened:
-                flags = mmap.MAP_PRIVATE | MAP_FIXED
-                if size and libc.mmap(memory.ctypes.data + start, size, access, flags, opened.fileno(), 0) == MAP_FAILED:
+                place, flags = memory.ctypes.data + start, mmap.MAP_SHARED | MAP_FIXED
+                if size and libc.mmap(place, size, mmap.PROT_READ, flags, opened.fileno(), 0) == MAP_FAILED:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(file))
     except OSError as error:
         raise DataError(expected("the files of the training data", error, "Files of a job must stay where they are.")) from error
