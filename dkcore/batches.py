@@ -101,7 +101,7 @@ def native_gather(gather: Gather) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     array, dtype = gather.array, tf.as_dtype(gather.dtype)
-    usable = array.flags.writeable and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+    usable = isinstance(array, np.ndarray) and array.flags.writeable and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
     tensor = tf.experimental.dlpack.from_dlpack(array.__dlpack__()) if usable else None
 
     def take(rows: Any) -> Any:

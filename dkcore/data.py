@@ -17,6 +17,7 @@ import numpy as np
 
 from dkcore.errors import DataError, expected
 from dkcore.npz import open_npz
+from dkcore.pieces import Pieces, open_pieces
 
 __all__ = ["KEYS", "Shard", "open_npz", "read", "write"]
 
@@ -31,7 +32,7 @@ class Shard:
     """One rank's part of the data: one of each ``size`` neighbouring samples. It maps files and copies nothing.
 
     Args:
-        source: the directory of `write`, or its arrays.
+        source: the directory of `write`, or its arrays; those may be `dkcore.pieces.Pieces`, and then be empty.
         rank, size: of this worker, of all workers.
         part: ``"train"`` or ``"test"``.
 
@@ -48,12 +49,12 @@ class Shard:
         keys = [key for key in KEYS if key.endswith(f"_{part}") and key in parts]
         if not keys:
             raise DataError(expected(f"x_{part}", list(parts), "It was not among the arrays that were written."))
-        self.arrays = tuple(map_arrays(lambda _, leaf: np.asarray(leaf), parts[key], key) for key in keys)
+        self.arrays = tuple(map_arrays(plain, parts[key], key) for key in keys)
         if not 0 <= rank < size:
             raise ValueError(expected(f"a rank of 0 to {size - 1}", rank, "size is the number of workers."))
         self.rank, self.size = rank, size
         self.total = len(first_leaf(self.arrays))
-        if self.total < size:
+        if self.total < size and not isinstance(first_leaf(self.arrays), Pieces):  # an executor may have had no rows
             raise DataError(expected(f"a sample for each of {size} workers", f"{self.total} samples", "Use fewer workers."))
         self.samples = len(range(rank, self.total, size))
 
@@ -118,6 +119,8 @@ def read(directory: Path | str) -> dict[str, Nested]:
     if not (directory / SIDECAR).exists():
         raise DataError(expected(f"training data in {directory}", "no arrays.json", "dkcore.data.write stores it."))
     content = json.loads((directory / SIDECAR).read_text())
+    if "pieces" in content:
+        return read_pieces(content)
 
     def mapped(path: str, index: int) -> np.memmap:
         file, dtype, offset, shape = (content["files"][index][name] for name in ("file", "dtype", "offset", "shape"))
@@ -129,6 +132,13 @@ def read(directory: Path | str) -> dict[str, Nested]:
             raise DataError(expected(what, error, "Files of a job must stay where they are.")) from error
 
     return {key: map_arrays(mapped, value, key) for key, value in content["structure"].items()}
+
+
+def read_pieces(content: Mapping) -> dict[str, Nested]:
+    """The columns of the pieces that `dkcore.pieces.describe` wrote down."""
+    parts = {part: open_pieces(content["pieces"][part], content["columns"]) for part in PARTS if part in content["pieces"]}
+    names = {key: (name, key.rpartition("_")[2]) for key, name in content["structure"].items()}
+    return {key: map_arrays(lambda _, leaf, part=part: parts[part][leaf], name, key) for key, (name, part) in names.items()}
 
 
 def place(directory: Path, name: str, array: np.ndarray) -> dict:
@@ -181,8 +191,15 @@ def checked(arrays: Mapping[str, Nested]) -> dict[str, Nested]:
     return parts
 
 
-def as_numbers(path: str, leaf: Any) -> np.ndarray:
+def plain(path: str, leaf: Any) -> "np.ndarray | Pieces":
+    """The leaf without the slower ways of a memmap."""
+    return leaf if isinstance(leaf, Pieces) else np.asarray(leaf)
+
+
+def as_numbers(path: str, leaf: Any) -> "np.ndarray | Pieces":
     """The leaf as an array of integers, floats or booleans; DataError otherwise."""
+    if isinstance(leaf, Pieces):
+        return leaf
     if not hasattr(leaf, "__array__"):
         raise DataError(expected(f"an array at {path}", type(leaf).__name__, "Convert it with numpy.asarray."))
     array = np.asanyarray(leaf)

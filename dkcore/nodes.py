@@ -183,14 +183,17 @@ def shared_file(comm, prefix: str) -> Iterator[tuple[object, str]]:
 
 
 @contextlib.contextmanager
-def locked_file(path: str) -> Iterator[None]:
-    """A new file, empty, with a shared flock from its birth on, so that nobody who removes orphans takes it for one."""
+def locked_file(path: str) -> Iterator[int]:
+    """A new file, empty, with a shared flock from its birth on, so that nobody who removes orphans takes it for one.
+
+    Gives its descriptor; the file goes away when the context ends.
+    """
     file = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_SH)
         os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)  # with a dir_fd only does Python follow the symbolic link
         try:
-            yield
+            yield file
         finally:
             os.unlink(path)
     finally:

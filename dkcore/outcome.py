@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkcore import history
+from dkcore.errors import DataError, expected
 from dkcore.job import Job
 
 if TYPE_CHECKING:
@@ -45,8 +46,14 @@ def deliver(job: Job, out: Path) -> dict[str, Any]:
 
 
 def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, Any]:
-    """One flat dict. The clock runs from each rank's first exchange, when graphs are traced and compiled, to its last."""
-    spans = [rank["last"] - rank["first"] - rank["evaluation_seconds"] for rank in ranks]
+    """One flat dict. The clock runs from each rank's first exchange, when graphs are traced and compiled, to its last.
+
+    Ranks without rows have neither. DataError when no rank had any.
+    """
+    busy = [rank for rank in ranks if rank["first"] is not None]
+    if not busy:
+        raise DataError(expected("a rank that trained", "none of them had rows", "Is the data empty?"))
+    spans = [rank["last"] - rank["first"] - rank["evaluation_seconds"] for rank in busy]
     exchanges = sum(rank["exchanges"] for rank in ranks)
     timed = sum(rank["samples_timed"] for rank in ranks)
     accuracy = next((value for name, value in test.items() if "acc" in name), None)
@@ -65,7 +72,7 @@ def summarize(job: Job, ranks: list[dict], test: dict[str, float]) -> dict[str, 
         "weights": ranks[0]["weights"],
         "samples": sum(rank["samples"] for rank in ranks),
         "exchanges": exchanges,
-        "startup_s": max(rank["first"] for rank in ranks),
+        "startup_s": max(rank["first"] for rank in busy),
         "training_time_s": seconds,
         "samples_per_s": timed / seconds if seconds > 0 else None,
         "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,

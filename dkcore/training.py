@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from dkcore.center import Center
-from dkcore.data import Shard, first_leaf, read
+from dkcore.data import Shard, first_leaf
 from dkcore.errors import ModelError, expected
 from dkcore.evaluation import Evaluation
 from dkcore.exchange import Exchange
 from dkcore.history import CENTER
+from dkcore.pool import shards
 
 if TYPE_CHECKING:
     from dkcore.job import Job
@@ -31,7 +32,7 @@ def train(job: "Job", world: "World") -> None:
     """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
     spare_tensorflow(job.backend)
     keras.utils.set_random_seed(job.seed + world.rank)
-    shard = Shard(job.directory / "data", world.rank, world.size)
+    shard, test = shards(job.directory / "data", world)
     model = build(job)
     compile_model(job, model, shard)
     settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
@@ -42,8 +43,7 @@ def train(job: "Job", world: "World") -> None:
     )  # fmt: skip
     callbacks: list[keras.callbacks.Callback] = [exchange]
     evaluation = None
-    if world.rank == 0 and "x_test" in read(job.directory / "data"):
-        test = Shard(job.directory / "data", part="test")
+    if test is not None:
         evaluation = Evaluation(exchange, test.dataset(job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
         callbacks.append(evaluation)
     dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=job.seed, scale=job.scale)
@@ -53,7 +53,10 @@ def train(job: "Job", world: "World") -> None:
         note.write_text(center.name)
         note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange.started = time.time()
-    model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
+    if shard.samples:
+        model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
+    else:
+        attend(model, callbacks)
     exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)
     center.finish()
     write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
@@ -66,6 +69,13 @@ def train(job: "Job", world: "World") -> None:
             (job.directory / "evaluation.json").write_text(json.dumps(evaluation.last))
         model.save(job.directory / "trained.keras")
     center.close()
+
+
+def attend(model: keras.Model, callbacks: list[keras.callbacks.Callback]) -> None:
+    """What `fit` without a sample would be: this rank joins the center and leaves it, that the others can train and finish."""
+    together = keras.callbacks.CallbackList(callbacks, model=model)
+    together.on_train_begin()
+    together.on_train_end()
 
 
 def spare_tensorflow(backend: str) -> None:
@@ -110,7 +120,7 @@ def import_file(path: Path):
 def compile_model(job: "Job", model: keras.Model, shard: Shard) -> None:
     """Compile with the job's settings, and with the executions that make `fit` fast."""
     # One execution a window removes fit's shell from the steps between two exchanges. torch refuses more than one step.
-    chosen = min(job.window, shard.steps(job.batch_size)) if job.backend == "tensorflow" else 1
+    chosen = max(min(job.window, shard.steps(job.batch_size)), 1) if job.backend == "tensorflow" else 1
     executions = job.steps_per_execution or chosen
     if model.compiled and job.optimizer is None and job.loss is None:
         model.steps_per_execution = executions
@@ -141,8 +151,9 @@ def default_loss(shard: Shard) -> str:
 
 
 def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evaluation | None, samples: int) -> None:
-    """rank-N.json: what this rank did, for the report."""
-    steps, times = zip(*((step, time) for _, step, time, *_ in exchange.history.records), strict=True)
+    """rank-N.json: what this rank did, for the report. One without samples has no first and no last exchange."""
+    records = exchange.history.records or [(0, 0, None)]
+    steps, times = zip(*((step, time) for _, step, time, *_ in records), strict=True)
     sums = {
         "rank": world.rank,
         "samples": samples,

@@ -1,0 +1,151 @@
+"""Rows that lie in many Arrow IPC files, as arrays: what each rank of a Spark job has, and the ranks of a node share.
+
+Design:
+(a) All files are mapped into one range of addresses, each from a page of its own on. So a row is a number of bytes from the
+    begin of that range, whichever file and record batch it is in, and a batch of rows is one fancy index.
+(b) Nothing is copied before rows are taken, and the mapped pages are the page cache's: the kernel may drop them. So rows that
+    are more than memory holds can be trained on.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dkcore.errors import DataError, expected
+
+__all__ = ["Pieces", "describe", "open_pieces"]
+
+MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
+MAP_FAILED = ctypes.c_void_p(-1).value
+SIDECAR = "arrays.json"
+BOOLEAN = {b"dkcore": b"bool"}  # of a field whose bytes are booleans: Arrow's own are bits
+
+
+class Pieces:
+    """A column as an array that gives rows: ``pieces[rows]`` is a new array of them, rows an array of int64.
+
+    shape, dtype: as of a numpy array; the first axis is the row.
+    """
+
+    def __init__(self, memory: np.ndarray, counts: Sequence[int], places: Sequence[int], dtype: np.dtype, element: Sequence[int]):
+        """memory: the mapped bytes. counts, places: of each record batch, how many rows, and the byte where the first one is."""
+        self.memory, self.dtype, self.shape = memory, np.dtype(dtype), (sum(counts), *element)
+        self.width = self.dtype.itemsize * int(np.prod(element, dtype=np.int64))
+        self.firsts = np.cumsum([0, *counts[:-1]]) if len(counts) else np.zeros(0, np.int64)
+        self.shifts = np.array(places, np.int64) - self.firsts * self.width
+        windows = max(len(memory) - self.width + 1, 0)
+        self.windows = np.ndarray((windows,), np.dtype((np.void, self.width)), memory, strides=(1,)) if len(counts) else None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self) * self.width
+
+    def bytes_at(self, rows: np.ndarray) -> np.ndarray:
+        """Where in memory each of the rows begins."""
+        return self.shifts[self.firsts.searchsorted(rows, side="right") - 1] + rows * self.width
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        if len(rows) == 0:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        if rows.min() < 0 or rows.max() >= len(self):
+            raise IndexError(expected(f"rows of 0 to {len(self) - 1}", f"{rows.min()} to {rows.max()}", "They are counted from 0."))
+        return self.windows[self.bytes_at(rows)].view(self.dtype).reshape(len(rows), *self.shape[1:])
+
+    def __repr__(self) -> str:
+        return f"<Pieces {self.shape} of {self.dtype} in {len(self.firsts)} record batches>"
+
+
+def describe(directory: Path | str, structure: Mapping, columns: Mapping[str, Mapping], files: Mapping[str, Sequence[str]]) -> None:
+    """Write down what `dkcore.data.read` needs of a directory of pieces.
+
+    structure: x, y and sample_weight of each part, with the name of a column at each leaf. columns: dtype and shape of an
+    element of each, empty where no row came. files: the Arrow IPC files of each part, ``"train"`` and ``"test"``.
+    """
+    content = {"structure": structure, "columns": columns, "pieces": {part: [str(file) for file in files[part]] for part in files}}
+    Path(directory, SIDECAR).write_text(json.dumps(content, indent=1))
+
+
+def open_pieces(files: Sequence[Path | str], columns: Mapping[str, Mapping]) -> dict[str, Pieces]:
+    """The columns of those files, mapped, by name. DataError for a file that is not there, or has not those columns."""
+    import pyarrow
+
+    memory, starts, sizes = map_files(files)
+    counts: list[int] = []
+    places: dict[str, list[int]] = {name: [] for name in columns}
+    for file, start, size in zip(files, starts, sizes, strict=True):
+        try:
+            reader = pyarrow.ipc.open_file(pyarrow.py_buffer(memory[start : start + size]))
+            check_columns(file, reader.schema, columns)
+            for index in range(reader.num_record_batches):
+                batch = reader.get_batch(index)
+                counts.append(batch.num_rows)
+                for name, found in places.items():
+                    found.append(place_of(batch.column(name)) - memory.ctypes.data)
+                    if not start <= found[-1] < start + size:
+                        advice = "Compressed ones cannot be mapped."
+                        raise DataError(expected(f"plain numbers in column {name!r}", f"others in {file}", advice))
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(expected(f"an Arrow IPC file at {file}", error, "Was it cut short?")) from error
+    return {
+        name: Pieces(memory, counts, found, columns[name]["dtype"], columns[name]["shape"]) for name, found in places.items()
+    }
+
+
+def map_files(files: Sequence[Path | str]) -> tuple[np.ndarray, list[int], list[int]]:
+    """The bytes of all files in one array, copy-on-write, with where each begins and how long it is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    try:
+        sizes = [os.path.getsize(file) for file in files]
+        ends = np.cumsum([-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for size in sizes], dtype=np.int64).tolist()
+        starts = [0, *ends[:-1]] if ends else []
+        # Python unmaps the range, and with it what is mapped over it.
+        flags, access = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+        memory = np.frombuffer(mmap.mmap(-1, max([mmap.PAGESIZE, *ends]), flags, access), np.uint8)
+        for file, start, size in zip(files, starts, sizes, strict=True):
+            with open(file, "rb") as opened:
+                flags = mmap.MAP_PRIVATE | MAP_FIXED
+                if size and libc.mmap(memory.ctypes.data + start, size, access, flags, opened.fileno(), 0) == MAP_FAILED:
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(file))
+    except OSError as error:
+        raise DataError(expected("the files of the training data", error, "Files of a job must stay where they are.")) from error
+    return memory, starts, sizes
+
+
+def check_columns(file: Path | str, schema, columns: Mapping[str, Mapping]) -> None:
+    """DataError when the columns of a file are not those."""
+    for name, column in columns.items():
+        received = described(schema.field(name)) if name in schema.names else "none"
+        if received != {"dtype": column["dtype"], "shape": list(column["shape"])}:
+            advice = "All files must have the same columns."
+            raise DataError(expected(f"{dict(column)} in column {name!r}", f"{received} in {file}", advice))
+
+
+def described(field) -> dict:
+    """dtype and shape of an element of a column, by its Arrow field."""
+    kind, shape = field.type, []
+    while hasattr(kind, "list_size"):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    dtype = "bool" if field.metadata == BOOLEAN else kind.to_pandas_dtype()
+    return {"dtype": "bits" if dtype is np.bool_ else np.dtype(dtype).name, "shape": shape}
+
+
+def place_of(column) -> int:
+    """The address of the first number of a column."""
+    while hasattr(column.type, "list_size"):
+        column = column.values
+    return column.buffers()[1].address

@@ -1,0 +1,26 @@
+"""One rank of a job whose ranks have each a directory of their own, BASE/RANK: it trains, and says what it had."""
+
+import json
+import sys
+from pathlib import Path
+
+import dkcore as dk
+from dkcore import pool, training
+from dkcore.job import Job
+
+world = dk.init()
+directory = Path(sys.argv[1], str(world.rank))
+told = {"node": world.node_rank, "nodes": world.nodes}
+
+
+def noted(*arguments):
+    train, test = pool.shards(*arguments)
+    for name, shard in (("train", train), ("test", test)):
+        rows = shard.arrays[1][shard.rows()].tolist() if shard else None
+        told[name] = rows
+    return train, test
+
+
+training.shards = noted
+Job.load(directory).run(world)
+(directory / "told.json").write_text(json.dumps(told))
