@@ -1,0 +1,91 @@
+"""What would go wrong later, found before ranks start: on the driver, and on each executor."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from dkcore.errors import DkcoreError, MissingError, NoRoomError, expected
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["alike", "compare", "examine", "refuse_cluster", "slots"]
+
+SHARED_MEMORY = "/dev/shm"
+COMPARED = ("dkcore", "numpy", "keras", "mpi4py", "mpich")
+
+
+def refuse_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None) -> int:
+    """How many ranks to start: ``ranks``, or as many as there are slots.
+
+    ValueError when the cluster has too few slots, or may take executors away while ranks run.
+    """
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
+        advice = "Barrier mode needs all executors at once: set spark.dynamicAllocation.enabled=false and spark.executor.instances."
+        raise ValueError(expected("a cluster of fixed size", "spark.dynamicAllocation.enabled=true", advice))
+    free = slots(spark, profile)
+    wanted = free if ranks is None else ranks
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1 and ranks is not None:
+        raise ValueError(expected("1 or more workers", repr(ranks), "num_workers is the number of MPI ranks."))
+    if wanted > free or wanted < 1:
+        cores = {name: conf.get(name) for name in ("spark.executor.cores", "spark.task.cpus", "spark.cores.max") if conf.get(name)}
+        advice = f"All ranks run at once. Lower num_workers, or add executors or cores (master {conf.get('spark.master')}, {cores or 'defaults'})."
+        raise ValueError(expected(f"{max(wanted, 1)} task slots, one for each rank", f"{free}", advice))
+    return wanted
+
+
+def slots(spark: "SparkSession", profile: Any = None) -> int:
+    """Tasks that the cluster runs at once."""
+    java = spark.sparkContext._jsc.sc()
+    manager = java.resourceProfileManager()
+    chosen = manager.defaultResourceProfile() if profile is None else manager.resourceProfileFromId(profile)
+    return java.maxNumConcurrentTasks(chosen)
+
+
+def alike(backend: str | None) -> dict[str, str | None]:
+    """The versions that driver and executors must have alike."""
+    versions = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    return {**versions, **{name: version(name) for name in COMPARED if name != "keras" or backend}}
+
+
+def version(name: str) -> str | None:
+    if name == "dkcore":
+        import dkcore
+
+        return dkcore.__version__
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def examine(plan: dict) -> dict[str, Any]:
+    """What an executor has; MissingError or NoRoomError when that will not do."""
+    here = f"{socket.gethostname()} (pid {os.getpid()})"
+    mine = alike(plan["backend"])
+    advice = "Install the same on all executors, or ship the environment with --archives (docs/spark.md)."
+    for name, theirs in plan["versions"].items():
+        if mine.get(name) != theirs:
+            raise MissingError(expected(f"{name} {theirs} on executor {here}, as on the driver", mine.get(name) or "none", advice))
+    if plan["backend"] and importlib.util.find_spec(plan["backend"]) is None:
+        raise MissingError(expected(f"{plan['backend']} on executor {here}", "none", advice))
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < plan["shared_bytes"]:
+        what = f"{plan['shared_bytes'] / 1e6:.0f} MB free in {SHARED_MEMORY} of executor {here}, for the center"
+        advice = "In Kubernetes mount an emptyDir with medium: Memory there; in Docker pass --shm-size; else remount it with size=."
+        raise NoRoomError(expected(what, f"{free / 1e6:.0f} MB", advice))
+    return {"host": here, **mine}
+
+
+def compare(told: list[dict[str, Any]]) -> None:
+    """DkcoreError when executors differ among themselves."""
+    for name in told[0]:
+        for other in told[1:]:
+            if name != "host" and other[name] != told[0][name]:
+                received = f"{told[0][name]} on {told[0]['host']}, {other[name]} on {other['host']}"
+                raise DkcoreError(expected(f"the same {name} on all executors", received, "Install it alike everywhere."))
