@@ -6,6 +6,7 @@
 
 import sys
 import tempfile
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -282,7 +283,11 @@ def serialize(value: Any) -> Any:
         return [serialize(item) for item in value]
     if isinstance(value, dict) and "class_name" not in value:
         return {name: serialize(item) for name, item in value.items()}
-    return keras.saving.serialize_keras_object(value)
+    plain = keras.saving.serialize_keras_object(value)
+    if isinstance(value, keras.losses.Loss):  # Keras forgets the delta of Huber, and some axes
+        forgotten = {name: given for name, given in getattr(value, "_fn_kwargs", {}).items() if name in signature(type(value)).parameters}
+        plain["config"] = forgotten | plain["config"]
+    return plain
 
 
 def pair(what: str, data: Any, suffix: str) -> dict:

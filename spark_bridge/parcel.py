@@ -15,7 +15,7 @@ from dkcore.errors import MissingError, ModelError, expected
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Parcel"]
+__all__ = ["Parcel", "source", "start_keras"]
 
 KEPT = 2  # models that a Python worker, which Spark uses for many tasks, keeps
 LOADED: "dict[Parcel, keras.Model]" = {}
@@ -51,17 +51,10 @@ class Parcel:
         return hash((len(self.content), self.content[-64:]))  # the end of a zip file has names and sums of what is in it
 
     def unpack(self) -> "keras.Model":
-        """A new model. Where Keras is not imported yet, it is with the backend of the driver."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        if "keras" not in sys.modules:
-            os.environ["KERAS_BACKEND"] = self.backend
+        """A new model."""
+        start_keras(self.backend, self.modules)
         import keras
 
-        from dkcore.training import spare_tensorflow
-
-        spare_tensorflow(keras.backend.backend())
-        for name, text in self.modules:
-            install(name, text)
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "model.keras")
             path.write_bytes(self.content)
@@ -74,6 +67,20 @@ class Parcel:
             del LOADED[next(iter(LOADED))]
         LOADED[self] = model  # the last one is the last to go
         return model
+
+
+def start_keras(backend: str, modules: tuple[tuple[str, str | None], ...]) -> None:
+    """Import Keras, on the backend of the driver unless it is imported already, and the custom modules."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = backend
+    import keras
+
+    from dkcore.training import spare_tensorflow
+
+    spare_tensorflow(keras.backend.backend())
+    for name, text in modules:
+        install(name, text)
 
 
 def axes_of(model: "keras.Model") -> list[int] | dict[str, int] | None:
