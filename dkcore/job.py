@@ -51,6 +51,7 @@ class Job:
         scale: training and test images are multiplied by it, None leaves them as they are.
         steps_per_execution: None chooses it (the window on TensorFlow).
         max_staleness: exchanges that a worker may be ahead of the slowest live one; None: any.
+        checkpoint: rank 0 leaves the center in the directory after each of its epochs; a job that finds one there goes on from it.
         merge_every, merge_compression, merge_timeout, on_node_loss: see `dkcore.merging.Merging`; for jobs on several nodes.
     """
 
@@ -80,6 +81,7 @@ class Job:
     merge_compression: str = "none"
     merge_timeout: float = 60.0
     on_node_loss: str = "stop"
+    checkpoint: bool = False
     directory: Path | None = None
 
     def __post_init__(self):

@@ -22,6 +22,8 @@ from dkcore.synchronous import Synchronous
 __all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "Experimental",
            "SingleTrainer", "Trainer"]  # fmt: skip
 
+Names = str | list[str] | dict[str, str]
+
 
 class Trainer:
     """What all trainers share; also a trainer for a rule of your own: ``Trainer(model, rule=mine)``.
@@ -40,7 +42,10 @@ class Trainer:
         mpi: ``auto``, ``mpich``, ``openmpi`` or ``site``, see `dkcore.launch`.
         hosts: such as ``"a:2,b:2"``, see `dkcore.launch`; then num_workers is the sum of the slots by default.
         directory: an existing folder that all hosts see, for the job's files while it runs; the current one by default.
-        features_col, label_col: names of the columns, for DataFrames.
+        features_col, label_col: names of the columns, for DataFrames: one, a list in the order of the model's inputs or outputs,
+            or a dict from their names.
+        parallelism_factor: for DataFrames: partitions for each worker, into which rows are dealt.
+        max_restarts: for DataFrames: how often to start again, from the last epoch's center, when ranks fail.
         check_finite: stop when a worker's weights are NaN or infinite.
         max_staleness: exchanges that a worker may be ahead of the slowest; None: any.
         merge_every, merge_compression, merge_timeout, on_node_loss: between nodes, see `dkcore.merging.Merging`.
@@ -57,16 +62,18 @@ class Trainer:
 
     def __init__(self, keras_model, worker_optimizer: Any = "default", loss: Any = None, metrics: list | tuple | dict = ("accuracy",), *,
                  num_workers: int | None = None, batch_size: int = 32, communication_window: int | None = None, num_epoch: int = 1,
-                 loss_weights: Any = None, features_col: str = "features", label_col: str = "label", custom_modules: list[str] = (),
+                 loss_weights: Any = None, features_col: Names = "features", label_col: Names = "label", custom_modules: list[str] = (),
                  rule: str | Rule | Synchronous | None = None, mpi: str = "auto", hosts: str | list | None = None,
                  directory: str | Path | None = None, seed: int = 0, check_finite: bool = True, max_staleness: int | None = None,
                  merge_every: str | int = "auto", merge_compression: str = "none", merge_timeout: float = 60.0,
-                 on_node_loss: str = "stop", **scalars: float):
+                 on_node_loss: str = "stop", parallelism_factor: int = 1, max_restarts: int = 0, **scalars: float):
         import keras
 
         if not isinstance(keras_model, keras.Model):
             raise ModelError(expected("a Keras model", type(keras_model).__name__, "Pass keras.Sequential([...]) or the like."))
         self.model, self.mpi, self.columns = keras_model, mpi, (features_col, label_col)
+        self.parallelism_factor = count("parallelism_factor", parallelism_factor, 1)
+        self.max_restarts = count("max_restarts", max_restarts, 0)
         self.hosts, self.directory = None if hosts is None else parse_hosts(hosts), directory
         rule = self.rule if rule is None else rule
         worker_optimizer = self.optimizer if isinstance(worker_optimizer, str) and worker_optimizer == "default" else worker_optimizer
@@ -99,26 +106,32 @@ class Trainer:
         self.report: dict | None = None
         self.history = None
 
-    def train(self, data: tuple, shuffle: bool = True, validation_data: tuple | None = None, *, show: bool = False):
+    def train(self, data: Any, shuffle: bool = True, validation_data: Any = None, *, show: bool = False):
         """Start the ranks, wait for them, and return a new Keras model with the center's weights.
 
         Args:
-            data: (x, y), numpy arrays (or nested lists, dicts of them) of as many rows each.
+            data: (x, y), numpy arrays (or nested lists, dicts of them) of as many rows each; or a Spark DataFrame, whose
+                executors then train.
             shuffle: anew each epoch.
-            validation_data: (x, y), on which the center is evaluated after each epoch.
-            show: a progress bar.
+            validation_data: on which the center is evaluated after each epoch: (x, y); for a DataFrame another one, or the
+                fraction of its rows to hold out.
+            show: a progress bar; for a DataFrame, what the ranks print.
 
         Raises:
             RankError: a rank raised or died; its traceback is in the message.
         """
         from dkcore import outcome
 
+        self.job.shuffle, self.job.paths = shuffle, search_paths()
+        if type(data).__module__.startswith("pyspark.sql"):
+            from spark_bridge import dataframe
+
+            return dataframe.train(self, data, validation_data, show=show)
         arrays = pair("data", data, "train")
         if validation_data is not None:
             arrays |= pair("validation_data", validation_data, "test")
         where = shared_folder(self.hosts, self.directory or Path.cwd())
         with tempfile.TemporaryDirectory(prefix=JOB, dir=where) as directory:
-            self.job.shuffle, self.job.paths = shuffle, search_paths()
             self.job.save(directory, arrays)
             self.model.save(Path(directory) / "model.keras")
             self.job.launch(mpi=self.mpi, hosts=self.hosts, show=show, temporary=True)
@@ -293,8 +306,15 @@ def serialize(value: Any) -> Any:
 def pair(what: str, data: Any, suffix: str) -> dict:
     """{"x_train": x, "y_train": y} of a tuple."""
     if not isinstance(data, tuple) or len(data) != 2:
-        raise TypeError(expected(f"{what} as a tuple (x, y)", type(data).__name__, "DataFrames are for the Spark bridge."))
+        raise TypeError(expected(f"{what} as a tuple (x, y), or a Spark DataFrame", type(data).__name__, "x and y are arrays."))
     return {f"x_{suffix}": data[0], f"y_{suffix}": data[1]}
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """The number, if it is a whole one and not too small."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(expected(f"{name} of {least} or more", repr(value), "It is a whole number."))
+    return value
 
 
 def search_paths() -> list[str]:

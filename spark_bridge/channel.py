@@ -38,7 +38,8 @@ class Line:
             connected = socket.create_connection(address, timeout=CONNECTING)
         except OSError as error:
             advice = "Set spark.driver.host (and spark.driver.bindAddress) to an address of the driver that the executors reach."
-            raise MissingError(expected("a way from {} to the driver at {}:{}".format(socket.gethostname(), *address), error, advice)) from error
+            what = f"a way from {socket.gethostname()} to the driver at {address[0]}:{address[1]}"
+            raise MissingError(expected(what, error, advice)) from error
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connected.setblocking(True)
         self.connection = Connection(connected.detach())

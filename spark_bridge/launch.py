@@ -1,7 +1,9 @@
 """One barrier stage that runs MPI ranks, as the driver sees it: how they are placed, and why they failed."""
 
+import builtins
 import contextlib
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +14,9 @@ from dkcore import errors
 from dkcore.errors import MissingError, RankError, expected
 from dkcore.failure import explain
 from dkcore.status import FOLDER, LOGS, read_statuses
+from dkcore.trainers import search_paths
 from spark_bridge.channel import Channel
-from spark_bridge.preflight import alike, refuse_cluster
+from spark_bridge.preflight import alike, refuse_cluster, slots
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Launch"]
 
 SCHEMA = "rank bigint, host string, rows bigint"
+CANCELLED = re.compile(r"Job \d+ cancelled")  # by the user: what the ranks then say is no reason
+PRECEDENCE = {kind: place for place, kind in enumerate(["mpiexec", "proxy", "severed", "silent", "failed", "dead"])}  # causes, consequences
 AT_ONCE = 1.0  # seconds: a rank that raises takes others along, whose end may be seen before its word
 
 logger = logging.getLogger(__name__)
@@ -55,10 +60,11 @@ class Launch:
 
     def __post_init__(self):
         if getattr(self.spark, "_jsc", None) is None and not hasattr(self.spark, "sparkContext"):
-            raise MissingError(expected("a classic SparkSession", type(self.spark).__name__, "Spark Connect has no barrier tasks to cancel."))
-        whole = refuse_cluster(self.spark, None)
-        self.profile, self.placement = self.place(whole)
-        self.ranks = refuse_cluster(self.spark, self.ranks, self.profile and self.profile.id)
+            advice = "Spark Connect's client cannot be reached by the ranks: run the script with spark-submit."
+            raise MissingError(expected("a classic SparkSession", "one of Spark Connect", advice))
+        wanted = refuse_cluster(self.spark, self.ranks)
+        self.profile, self.placement = self.place(slots(self.spark))
+        self.ranks = wanted if self.profile is None else refuse_cluster(self.spark, self.ranks, self.profile)
         logger.info("%d ranks: %s", self.ranks, self.placement)
 
     def place(self, whole: int) -> tuple[Any, str]:
@@ -99,6 +105,7 @@ class Launch:
                     "address": (host, channel.port), "key": channel.key, "mpi": self.mpi, "function": self.function,
                     "environment": self.environment, "columns": columns, "backend": self.backend, "follow": self.on_log is not None,
                     "shared_bytes": self.shared_bytes, "versions": alike(self.backend),
+                    "paths": search_paths(),
                     "keep_threads": conf.contains("spark.executorEnv.OMP_NUM_THREADS"),
                 }  # fmt: skip
                 context.addJobTag(tag)
@@ -109,7 +116,8 @@ class Launch:
                         context.cancelJobsWithTag(tag)
                     channel.end()
                     channel.await_all()
-                    if isinstance(error, Exception) and (reason := self.verdict(channel)) is not None:
+                    cancelled = CANCELLED.search(str(error)) is not None
+                    if isinstance(error, Exception) and not cancelled and (reason := self.verdict(channel)) is not None:
                         raise reason from None
                     raise
                 finally:
@@ -145,7 +153,7 @@ class Launch:
         bad = [news for news in channel.news if news[1] != "hello"]
         if not bad:
             return None
-        began, kind, header = bad[0]
+        began, kind, header = min(bad, key=lambda news: (PRECEDENCE.get(news[1], len(PRECEDENCE)), news[2].get("since", news[0])))
         statuses = read_statuses(self.directory)
         (self.directory / FOLDER).mkdir(exist_ok=True)
         (self.directory / LOGS).mkdir(exist_ok=True)
@@ -153,11 +161,11 @@ class Launch:
         reason, lost = header.get("text") or "", None
         if kind == "severed":
             reason = f"the task of rank {header['rank']} on {header['host']} gone: was its executor killed, or its way to the driver cut?"
-        dead = [other["rank"] for _, what, other in bad if what == "dead" and other["rank"] in statuses]
-        if not reason and dead:
-            lost = began + AT_ONCE, dead[:1]
+        if not reason and header["rank"] in statuses:
+            lost = header.get("since", began) + AT_ONCE, [header["rank"]]
         error = explain(statuses, self.ranks, lost, reason, None, self.directory)
-        return error or RankError(expected(f"{self.ranks} ranks to end well", f"{kind} of rank {header['rank']}", "See the executors' logs."))
+        received = f"{kind} of rank {header['rank']}"
+        return error or RankError(expected(f"{self.ranks} ranks to end well", received, "See the executors' logs."))
 
 
 def sizes(context: Any) -> list[int]:
@@ -170,5 +178,5 @@ def sizes(context: Any) -> list[int]:
 
 def raised(kind: str, text: str) -> Exception:
     """An error of a task, as one of the same class here if that is one of ours or a plain one."""
-    known = getattr(errors, kind, None) or {"ValueError": ValueError, "TypeError": TypeError, "FileNotFoundError": FileNotFoundError}.get(kind)
+    known = getattr(errors, kind, None) or (getattr(builtins, kind, None) if kind in ("ValueError", "TypeError", "OSError") else None)
     return known(text) if known is not None else RankError(f"{kind}: {text}")

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import socket
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["alike", "compare", "examine", "refuse_cluster", "slots"]
 
+REGISTERING = 30.0  # seconds, as spark.scheduler.maxRegisteredResourcesWaitingTime
 SHARED_MEMORY = "/dev/shm"
+SIZES = ("spark.executor.instances", "spark.executor.cores", "spark.task.cpus", "spark.cores.max")
 COMPARED = ("dkcore", "numpy", "keras", "mpi4py", "mpich")
 
 
@@ -28,23 +31,33 @@ def refuse_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None
     if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
         advice = "Barrier mode needs all executors at once: set spark.dynamicAllocation.enabled=false and spark.executor.instances."
         raise ValueError(expected("a cluster of fixed size", "spark.dynamicAllocation.enabled=true", advice))
-    free = slots(spark, profile)
-    wanted = free if ranks is None else ranks
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1 and ranks is not None:
+    if ranks is not None and (isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1):
         raise ValueError(expected("1 or more workers", repr(ranks), "num_workers is the number of MPI ranks."))
+    free = await_slots(spark, ranks or 1, profile)
+    wanted = free if ranks is None else ranks
     if wanted > free or wanted < 1:
-        cores = {name: conf.get(name) for name in ("spark.executor.cores", "spark.task.cpus", "spark.cores.max") if conf.get(name)}
-        advice = f"All ranks run at once. Lower num_workers, or add executors or cores (master {conf.get('spark.master')}, {cores or 'defaults'})."
+        cores = {name: conf.get(name) for name in ("spark.master", *SIZES) if conf.get(name)}
+        advice = f"All ranks run at once. Lower num_workers, or add executors or cores (now {cores})."
         raise ValueError(expected(f"{max(wanted, 1)} task slots, one for each rank", f"{free}", advice))
     return wanted
+
+
+def await_slots(spark: "SparkSession", wanted: int, profile: Any) -> int:
+    """The slots that there are, once there are as many as wanted or none is coming: executors register one by one."""
+    settled = time.monotonic() + (0.0 if spark.sparkContext.master.startswith("local[") else REGISTERING)
+    while (free := slots(spark, profile)) < wanted and time.monotonic() < settled:
+        time.sleep(0.1)
+    return free
 
 
 def slots(spark: "SparkSession", profile: Any = None) -> int:
     """Tasks that the cluster runs at once."""
     java = spark.sparkContext._jsc.sc()
     manager = java.resourceProfileManager()
-    chosen = manager.defaultResourceProfile() if profile is None else manager.resourceProfileFromId(profile)
-    return java.maxNumConcurrentTasks(chosen)
+    if profile is None:
+        return java.maxNumConcurrentTasks(manager.defaultResourceProfile())
+    manager.addResourceProfile(profile._java_resource_profile)
+    return java.maxNumConcurrentTasks(profile._java_resource_profile)
 
 
 def alike(backend: str | None) -> dict[str, str | None]:

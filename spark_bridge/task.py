@@ -42,6 +42,7 @@ COMMAND = "DKCORE_RANK"  # in a proxy's environment: how its rank is started on 
 END = "HYDRA_LAUNCH_END"
 RENDEZVOUS = 60.0  # seconds for mpiexec to tell its commands, and for a rank to have joined
 TICK = 0.1  # seconds
+WORD = 0.5  # seconds for a guard to say that its command was killed
 STOPPING = 8.0  # seconds for a guard to take everything down
 CHECKPOINT = "checkpoint.npz"
 
@@ -116,7 +117,7 @@ class Task:
         clean = self.mpi.environment(os.environ, str(self.scratch))
         if not self.plan["keep_threads"]:
             clean.pop("OMP_NUM_THREADS", None)  # Spark's own idea, which knows nothing of the node's other ranks
-        clean["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if os.path.exists(path)))
+        clean["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys([*sys.path, *self.plan["paths"]]) if os.path.exists(path))
         resources = self.context.resources()
         if "gpu" in resources:
             clean["CUDA_VISIBLE_DEVICES"] = ",".join(resources["gpu"].addresses)
@@ -172,7 +173,7 @@ class Task:
 
         def stored() -> dict:
             partition = self.stack.enter_context(ingest(batches, self.plan["columns"], self.directory / "data", partition=self.rank))
-            return partition.told
+            return partition.result
 
         return self.together(stored, agree)[self.rank]["rows"]
 
@@ -222,8 +223,7 @@ class Task:
             if process is not None and select([process], [], [], TICK)[0]:
                 os.close(process)
                 process = None
-                if self.state() == "running":
-                    self.fail("dead", "")
+                self.mourn(time.time())
             elif process is None:
                 time.sleep(TICK)
             self.heed()
@@ -231,12 +231,20 @@ class Task:
             seen = self.tell_checkpoint(seen)
         if process is not None:
             os.close(process)
-        code = read_code(self.directory)
-        if self.state() == "running" or code is None or code < 0:
-            killed = f"the proxy of rank {self.rank} (on {socket.gethostname()}) killed by signal {-code}" if code and code < 0 else ""
-            self.fail("proxy" if killed else "dead", killed)
+        self.mourn(time.time())
         self.look()
         self.await_mpiexec()
+
+    def mourn(self, since: float) -> None:
+        """When the rank has ended without a word, tell the driver. A proxy that was killed took it along."""
+        if self.state() != "running":
+            return
+        deadline = time.monotonic() + WORD
+        while (code := read_code(self.directory)) is None and time.monotonic() < deadline:
+            time.sleep(TICK / 10)
+        killed = code is not None and code < 0
+        text = f"the proxy of rank {self.rank} (on {socket.gethostname()}) killed by signal {-code}" if killed else ""
+        self.fail("proxy" if killed else "dead", text, since=since)
 
     def look(self) -> None:
         """Pass on what the rank prints, and how it fares."""
@@ -280,9 +288,9 @@ class Task:
         status = read_statuses(self.directory).get(self.rank)
         return "running" if status is None else status.state
 
-    def fail(self, kind: str, text: str) -> None:
+    def fail(self, kind: str, text: str, **header) -> None:
         """Tell the driver why, wait for its end of the job, and end."""
-        self.report(kind, text=text)
+        self.report(kind, text=text, **header)
         deadline = time.monotonic() + STOPPING
         while not self.line.over and time.monotonic() < deadline:  # others may know better, and need their time
             time.sleep(TICK)

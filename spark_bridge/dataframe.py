@@ -1,0 +1,94 @@
+"""A trainer's job with a DataFrame for data."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dkcore import outcome
+from dkcore.errors import RankError
+from dkcore.job import JOB, Job
+from dkcore.status import FOLDER, LOGS
+from dkcore.training import CHECKPOINT
+from spark_bridge.columns import Columns
+from spark_bridge.launch import Launch
+from spark_bridge.run import print_log
+
+if TYPE_CHECKING:
+    import keras
+    from pyspark.sql import DataFrame
+
+    from dkcore.trainers import Trainer
+
+__all__ = ["train"]
+
+logger = logging.getLogger(__name__)
+
+
+def train(trainer: "Trainer", frame: "DataFrame", validation: "DataFrame | float | None" = None, *, show: bool = False) -> "keras.Model":
+    """Train on the rows of a DataFrame, in ranks on the executors; the trained model. See `dkcore.trainers.Trainer.train`."""
+    import keras
+
+    job, columns = trainer.job, Columns(*trainer.columns)
+    chosen = columns.project(frame, validation, job.seed)
+    with tempfile.TemporaryDirectory(prefix=JOB[1:]) as name:
+        directory = Path(name)
+        job.checkpoint = trainer.max_restarts > 0
+        files = files_of(job, trainer.model, directory)
+        settings = {"backend": job.backend, "shared_bytes": bytes_of(trainer.model, job), "on_log": print_log if show else None}
+        launch = Launch(frame.sparkSession, directory, job.workers, files, **settings)
+        chosen = spread(frame, chosen, launch.ranks, trainer.parallelism_factor)
+        plan = columns.plan(validation, job.seed, floats=keras.config.floatx())
+        restarts = run(launch, chosen, plan, trainer.max_restarts)
+        trainer.report, trainer.history = outcome.collect(job)
+        trainer.report |= {"restarts": restarts, "placement": launch.placement}
+        return outcome.trained_model(job)
+
+
+def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int:
+    """Run the ranks, again from the last checkpoint when they fail; how often that was. RankError when it was too often."""
+    for attempt in range(restarts + 1):
+        try:
+            launch.run(frame, columns)
+            return attempt
+        except RankError as error:
+            if attempt == restarts:
+                raise
+            logger.warning("Restart %d of %d, from the last checkpoint, after: %s", attempt + 1, restarts, str(error).splitlines()[0])
+        for folder in (FOLDER, LOGS):
+            shutil.rmtree(launch.directory / folder, ignore_errors=True)
+        if (kept := launch.directory / CHECKPOINT).exists():
+            launch.files[CHECKPOINT] = kept.read_bytes()
+    raise AssertionError("the loop returns or raises")
+
+
+def files_of(job: Job, model: "keras.Model", directory: Path) -> dict[str, bytes]:
+    """What each rank's directory begins with: settings, model, and the files of modules, which executors do not have."""
+    named = {module: f"modules/{Path(module).name}" for module in job.modules if module.endswith(".py")}
+    modules, job.modules = job.modules, [named.get(module, module) for module in job.modules]
+    job.save(directory)
+    job.modules = modules
+    model.save(directory / job.model)
+    own = {name: (directory / name).read_bytes() for name in ("job.json", job.model)}
+    return own | {name: Path(module).read_bytes() for module, name in named.items()}
+
+
+def bytes_of(model: "keras.Model", job: Job) -> int:
+    """Of the center and its states in shared memory, at least."""
+    import keras
+
+    itemsize = 8 if keras.config.floatx() == "float64" else 4
+    return model.count_params() * itemsize * (1 + len(getattr(job.the_rule, "states", ())))
+
+
+def spread(given: "DataFrame", chosen: "DataFrame", ranks: int, factor: int) -> "DataFrame":
+    """The rows in as many partitions as ranks, of about the same size.
+
+    A cached DataFrame whose partitions can be dealt out evenly is not shuffled. factor: partitions for each rank, before they
+    are joined.
+    """
+    level = given.storageLevel
+    if (level.useMemory or level.useDisk) and given.rdd.getNumPartitions() % ranks == 0 and chosen.columns:
+        return chosen.coalesce(ranks)
+    return chosen.repartition(ranks * factor).coalesce(ranks)
