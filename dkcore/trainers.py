@@ -19,8 +19,8 @@ from dkcore.job import JOB, Job
 from dkcore.rule import Rule
 from dkcore.synchronous import Synchronous
 
-__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "Experimental",
-           "SingleTrainer", "Trainer"]  # fmt: skip
+__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "EnsembleTrainer",
+           "Experimental", "SingleTrainer", "Trainer"]  # fmt: skip
 
 Names = str | list[str] | dict[str, str]
 
@@ -258,6 +258,32 @@ class AveragingTrainer(Trainer):
     """Model averaging: every window steps (SparkNet's tau) all workers go on from their mean. Moritz et al. 2015, arXiv 1511.06051."""
 
     rule, window = "averaging", 50
+
+
+class EnsembleTrainer(Trainer):
+    """As many models as workers, each trained by itself on its own shard in its own order; `train` returns their average.
+
+    All start from the given model. num_ensembles: dist-keras' name of num_workers.
+
+    Attributes:
+        models: after training, the members: what `train` returned has them for layers, and the mean of their outputs.
+    """
+
+    rule, window = "independent", 12
+
+    def __init__(self, *arguments, num_ensembles: int | None = None, num_workers: int | None = None, **options):
+        from dkcore import ensemble
+
+        super().__init__(*arguments, num_workers=num_ensembles if num_workers is None else num_workers, **options)
+        ensemble.check(self.model)
+        self.models: list = []
+
+    def train(self, *arguments, **options):
+        from dkcore import ensemble
+
+        trained = super().train(*arguments, **options)
+        self.models = ensemble.members(trained)
+        return trained
 
 
 class DiLoCo(Trainer):
