@@ -44,7 +44,8 @@ class Trainer:
         directory: an existing folder that all hosts see, for the job's files while it runs; the current one by default.
         features_col, label_col: names of the columns, for DataFrames: one, a list in the order of the model's inputs or outputs,
             or a dict from their names.
-        parallelism_factor: for DataFrames: partitions for each worker, into which rows are dealt.
+        parallelism_factor: for scripts of dist-keras, which dealt out so many partitions to each worker; here the workers of a
+            node pool their rows, so it changes nothing.
         max_restarts: for DataFrames: how often to start again, from the last epoch's center, when ranks fail.
         check_finite: stop when a worker's weights are NaN or infinite.
         max_staleness: exchanges that a worker may be ahead of the slowest; None: any.
@@ -72,7 +73,7 @@ class Trainer:
         if not isinstance(keras_model, keras.Model):
             raise ModelError(expected("a Keras model", type(keras_model).__name__, "Pass keras.Sequential([...]) or the like."))
         self.model, self.mpi, self.columns = keras_model, mpi, (features_col, label_col)
-        self.parallelism_factor = count("parallelism_factor", parallelism_factor, 1)
+        count("parallelism_factor", parallelism_factor, 1)
         self.max_restarts = count("max_restarts", max_restarts, 0)
         self.hosts, self.directory = None if hosts is None else parse_hosts(hosts), directory
         rule = self.rule if rule is None else rule

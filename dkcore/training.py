@@ -13,6 +13,7 @@ import keras
 
 from dkcore import ensemble
 from dkcore.center import Center
+from dkcore.checkpoint import Checkpoint, resume
 from dkcore.data import Shard, first_leaf
 from dkcore.errors import ModelError, expected
 from dkcore.evaluation import Evaluation
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 TEST_BATCH = 1000
+EPOCHS = 1_000_003  # more than a job has
 
 
 def train(job: "Job", world: "World") -> None:
@@ -39,6 +41,7 @@ def train(job: "Job", world: "World") -> None:
     if apart:
         ensemble.check(model)
     compile_model(job, model, shard)
+    first = resume(job.directory, model)
     settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
     center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
     exchange = Exchange(
@@ -51,7 +54,10 @@ def train(job: "Job", world: "World") -> None:
         evaluation = Evaluation(exchange, test.dataset(job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
         if not apart:  # the center is now this member, now that one
             callbacks.append(evaluation)
-    dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=job.seed, scale=job.scale)
+    if job.checkpoint and world.rank == 0 and not apart:  # likewise; an ensemble begins anew
+        callbacks.append(Checkpoint(exchange, job.directory))
+    seed = job.seed + EPOCHS * first  # a dataset counts its epochs from 0: not those orders again
+    dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=seed, scale=job.scale)
     world.comm.Barrier()  # so that no worker has the center to itself while others still start
     if world.rank == 0:
         note = job.directory / "center.draft"
@@ -59,12 +65,12 @@ def train(job: "Job", world: "World") -> None:
         note.replace(job.directory / "center")  # whole at once: the launcher may be looking for it
     exchange.started = time.time()
     if shard.samples:
-        model.fit(dataset, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
+        model.fit(dataset, initial_epoch=first, epochs=job.epochs, verbose=0, callbacks=callbacks, shuffle=False)
     else:
         attend(model, callbacks)
     exchange.history.write(job.directory / f"rank-{world.rank}.parquet", world.rank)
     center.finish()
-    write_sums(job, world, exchange, evaluation, shard.samples * job.epochs)
+    write_sums(job, world, exchange, evaluation, shard.samples * (job.epochs - first))
     center.finish()  # once more: who collects finds what all have written
     if apart:
         model = ensemble.gather(model, lambda: build(job), world, shard.samples > 0)
@@ -102,7 +108,7 @@ def build(job: "Job") -> keras.Model:
     """The job's model, after its custom modules are imported."""
     sys.path += [path for path in job.paths if path not in sys.path]
     for module in job.modules:
-        import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        import_file(job.directory / module) if module.endswith(".py") else importlib.import_module(module)
     if job.model.endswith(".keras"):
         return keras.saving.load_model(job.directory / job.model, compile=job.optimizer is None and job.loss is None)
     file, _, function = job.model.rpartition(":")

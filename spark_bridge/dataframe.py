@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dkcore import outcome
+from dkcore import checkpoint, outcome
 from dkcore.errors import RankError
 from dkcore.job import JOB, Job
 from dkcore.status import FOLDER, LOGS
-from dkcore.training import CHECKPOINT
 from spark_bridge.columns import Columns
 from spark_bridge.launch import Launch
 from spark_bridge.run import print_log
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from dkcore.trainers import Trainer
 
 __all__ = ["train"]
+
+BARRIER_CHAIN = "SPARK-24820"  # in Spark's error for coalesce, union or limit within a barrier stage; nothing has run then
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def train(trainer: "Trainer", frame: "DataFrame", validation: "DataFrame | float
         files = files_of(job, trainer.model, directory)
         settings = {"backend": job.backend, "shared_bytes": bytes_of(trainer.model, job), "on_log": print_log if show else None}
         launch = Launch(frame.sparkSession, directory, job.workers, files, **settings)
-        chosen = spread(frame, chosen, launch.ranks, trainer.parallelism_factor)
+        chosen = spread(frame, chosen, launch.ranks)
         plan = columns.plan(validation, job.seed, floats=keras.config.floatx())
         restarts = run(launch, chosen, plan, trainer.max_restarts)
         trainer.report, trainer.history = outcome.collect(job)
@@ -50,7 +51,7 @@ def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int
     """Run the ranks, again from the last checkpoint when they fail; how often that was. RankError when it was too often."""
     for attempt in range(restarts + 1):
         try:
-            launch.run(frame, columns)
+            run_once(launch, frame, columns)
             return attempt
         except RankError as error:
             if attempt == restarts:
@@ -58,9 +59,19 @@ def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int
             logger.warning("Restart %d of %d, from the last checkpoint, after: %s", attempt + 1, restarts, str(error).splitlines()[0])
         for folder in (FOLDER, LOGS):
             shutil.rmtree(launch.directory / folder, ignore_errors=True)
-        if (kept := launch.directory / CHECKPOINT).exists():
-            launch.files[CHECKPOINT] = kept.read_bytes()
+        if (kept := launch.directory / checkpoint.FILE).exists():
+            launch.files[checkpoint.FILE] = kept.read_bytes()
     raise AssertionError("the loop returns or raises")
+
+
+def run_once(launch: Launch, frame: "DataFrame", columns: dict) -> None:
+    """Run the ranks; after a shuffle, if the partitions came about in a way that a barrier stage cannot repeat."""
+    try:
+        launch.run(frame, columns)
+    except Exception as error:
+        if BARRIER_CHAIN not in str(error):
+            raise
+        launch.run(frame.repartition(launch.ranks), columns)
 
 
 def files_of(job: Job, model: "keras.Model", directory: Path) -> dict[str, bytes]:
@@ -82,13 +93,8 @@ def bytes_of(model: "keras.Model", job: Job) -> int:
     return model.count_params() * itemsize * (1 + len(getattr(job.the_rule, "states", ())))
 
 
-def spread(given: "DataFrame", chosen: "DataFrame", ranks: int, factor: int) -> "DataFrame":
-    """The rows in as many partitions as ranks, of about the same size.
-
-    A cached DataFrame whose partitions can be dealt out evenly is not shuffled. factor: partitions for each rank, before they
-    are joined.
-    """
+def spread(given: "DataFrame", chosen: "DataFrame", ranks: int) -> "DataFrame":
+    """The rows in as many partitions as ranks, of about the same size; a cached DataFrame that has as many is not shuffled."""
     level = given.storageLevel
-    if (level.useMemory or level.useDisk) and given.rdd.getNumPartitions() % ranks == 0 and chosen.columns:
-        return chosen.coalesce(ranks)
-    return chosen.repartition(ranks * factor).coalesce(ranks)
+    cached = level.useMemory or level.useDisk
+    return chosen if cached and chosen.rdd.getNumPartitions() == ranks else chosen.repartition(ranks)

@@ -44,7 +44,7 @@ RENDEZVOUS = 60.0  # seconds for mpiexec to tell its commands, and for a rank to
 TICK = 0.1  # seconds
 WORD = 0.5  # seconds for a guard to say that its command was killed
 STOPPING = 8.0  # seconds for a guard to take everything down
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT = "checkpoint.npz"  # dkcore.checkpoint.FILE, without Keras
 
 
 class Refusal(Exception):
