@@ -27,6 +27,7 @@ HOMES = {
     "DynSGD": "trainers",
     "EAMSGD": "trainers",
     "EASGD": "trainers",
+    "EnsembleTrainer": "trainers",
     "Experimental": "trainers",
     "SingleTrainer": "trainers",
 }

@@ -96,6 +96,8 @@ class Job:
         Merging(self.merge_every, self.merge_compression, self.merge_timeout, self.on_node_loss)
         if self.the_rule.name == "single" and self.workers != 1:  # the last writer would win, and the others' work be lost
             raise ValueError(expected("1 worker for plain training", self.workers, "Choose another trainer for more."))
+        if self.the_rule.name == "independent" and self.on_node_loss != "stop":  # no member is anywhere but in its rank
+            raise ValueError(expected("on_node_loss='stop' for an ensemble", repr(self.on_node_loss), "All of its members are needed."))
 
     @property
     def the_rule(self) -> Rule | Synchronous:

@@ -82,6 +82,12 @@ def single(c, w):
     return w, w
 
 
+@rule
+def independent(c, w):
+    """Every worker goes its own way, as members of an ensemble do; the center mirrors the last one that came."""
+    return w, w
+
+
 agn = adag
 
 REGISTRY: dict[str, Rule] = {name: value for name, value in list(globals().items()) if isinstance(value, Rule)}

@@ -6,6 +6,7 @@
 
 import sys
 import tempfile
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -18,8 +19,8 @@ from dkcore.job import JOB, Job
 from dkcore.rule import Rule
 from dkcore.synchronous import Synchronous
 
-__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "Experimental",
-           "SingleTrainer", "Trainer"]  # fmt: skip
+__all__ = ["ADAG", "AEASGD", "AGN", "DOWNPOUR", "EAMSGD", "EASGD", "AveragingTrainer", "DiLoCo", "DynSGD", "EnsembleTrainer",
+           "Experimental", "SingleTrainer", "Trainer"]  # fmt: skip
 
 Names = str | list[str] | dict[str, str]
 
@@ -260,6 +261,32 @@ class AveragingTrainer(Trainer):
     rule, window = "averaging", 50
 
 
+class EnsembleTrainer(Trainer):
+    """As many models as workers, each trained by itself on its own shard in its own order; `train` returns their average.
+
+    All start from the given model. num_ensembles: dist-keras' name of num_workers.
+
+    Attributes:
+        models: after training, the members: what `train` returned has them for layers, and the mean of their outputs.
+    """
+
+    rule, window = "independent", 12
+
+    def __init__(self, *arguments, num_ensembles: int | None = None, num_workers: int | None = None, **options):
+        from dkcore import ensemble
+
+        super().__init__(*arguments, num_workers=num_ensembles if num_workers is None else num_workers, **options)
+        ensemble.check(self.model)
+        self.models: list = []
+
+    def train(self, *arguments, **options):
+        from dkcore import ensemble
+
+        trained = super().train(*arguments, **options)
+        self.models = ensemble.members(trained)
+        return trained
+
+
 class DiLoCo(Trainer):
     """Outer Nesterov momentum on the mean progress of many local AdamW steps. Douillard et al. 2023, arXiv 2311.08105.
 
@@ -296,7 +323,11 @@ def serialize(value: Any) -> Any:
         return [serialize(item) for item in value]
     if isinstance(value, dict) and "class_name" not in value:
         return {name: serialize(item) for name, item in value.items()}
-    return keras.saving.serialize_keras_object(value)
+    plain = keras.saving.serialize_keras_object(value)
+    if isinstance(value, keras.losses.Loss):  # Keras forgets the delta of Huber, and some axes
+        forgotten = {name: given for name, given in getattr(value, "_fn_kwargs", {}).items() if name in signature(type(value)).parameters}
+        plain["config"] = forgotten | plain["config"]
+    return plain
 
 
 def pair(what: str, data: Any, suffix: str) -> dict:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from dkcore import ensemble
 from dkcore.center import Center
 from dkcore.checkpoint import Checkpoint, resume
 from dkcore.data import Shard, first_leaf
@@ -36,6 +37,9 @@ def train(job: "Job", world: "World") -> None:
     keras.utils.set_random_seed(job.seed + world.rank)
     shard, test = shards(job.directory / "data", world)
     model = build(job)
+    apart = job.the_rule.name == "independent"
+    if apart:
+        ensemble.check(model)
     compile_model(job, model, shard)
     first = resume(job.directory, model)
     settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
@@ -48,8 +52,9 @@ def train(job: "Job", world: "World") -> None:
     evaluation = None
     if test is not None:
         evaluation = Evaluation(exchange, test.dataset(job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
-        callbacks.append(evaluation)
-    if job.checkpoint and world.rank == 0:
+        if not apart:  # the center is now this member, now that one
+            callbacks.append(evaluation)
+    if job.checkpoint and world.rank == 0 and not apart:  # likewise; an ensemble begins anew
         callbacks.append(Checkpoint(exchange, job.directory))
     seed = job.seed + EPOCHS * first  # a dataset counts its epochs from 0: not those orders again
     dataset = shard.dataset(job.backend, job.batch_size, shuffle=job.shuffle, seed=seed, scale=job.scale)
@@ -67,8 +72,11 @@ def train(job: "Job", world: "World") -> None:
     center.finish()
     write_sums(job, world, exchange, evaluation, shard.samples * (job.epochs - first))
     center.finish()  # once more: who collects finds what all have written
-    if world.rank == 0:
+    if apart:
+        model = ensemble.gather(model, lambda: build(job), world, shard.samples > 0)
+    elif world.rank == 0:
         center.copy_to(model)
+    if world.rank == 0:
         if evaluation is not None:
             evaluation.evaluate(model)
             evaluation.history.write(job.directory / "center.parquet", CENTER)

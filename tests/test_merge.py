@@ -194,7 +194,7 @@ def two(c, w, p, v, n):
 
 
 def test_which_vectors_add_up_is_read_from_the_formula():
-    added = {"aeasgd": [False], "single": [False], "adagrad": [True, True]}
+    added = {"aeasgd": [False], "independent": [False], "single": [False], "adagrad": [True, True]}
     for rule in dk.rules.REGISTRY.values():
         assert [adds_up(rule, vector) for vector in range(1 + len(rule.states))] == added.get(rule.name, [True])
     own = {heavy: [True, False], drifting: [True, False], counting: [True, True], doubled: [True, False], largest: [False, False]}

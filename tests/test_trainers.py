@@ -1,5 +1,6 @@
 """The trainers, with real ranks: what dist-keras' users call, and its defects, one regression each."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import dkcore as dk
 from dkcore import errors
-from dkcore.trainers import TRAINERS, Trainer
+from dkcore.trainers import TRAINERS, Trainer, serialize
 
 SAMPLES, BATCH, EPOCHS = 500, 8, 2  # two shards of 250: 32 steps an epoch, the last of 2 samples
 
@@ -90,6 +91,15 @@ def test_a_schedule_and_an_optimizer_survive_the_journey(data):
     a_epoch = len(losses) // 2
     np.testing.assert_allclose(longer[2 * a_epoch :], longer[a_epoch : 2 * a_epoch], rtol=1e-5)
     assert longer[a_epoch] < 0.95 * longer[0]
+
+
+@pytest.mark.parametrize("loss", [keras.losses.Huber(0.1), keras.losses.CosineSimilarity(axis=0), keras.losses.LogCosh()])
+def test_a_loss_arrives_whole(loss):
+    """Keras forgets the delta of Huber and the axis of CosineSimilarity."""
+    from dkcore.training import revive
+
+    y, p = np.random.default_rng(0).uniform(size=(2, 5, 3)).astype("float32")
+    assert float(revive(json.loads(json.dumps(serialize(loss))))(y, p)) == float(loss(y, p))
 
 
 def test_validation_is_of_the_center(data):

@@ -1,0 +1,253 @@
+"""dist-keras' transformers as stages of pyspark.ml, built of Spark SQL's own functions: no row passes through Python.
+
+Columns are numbers, vectors of pyspark.ml or pyspark.mllib, or arrays of any depth. All stages can be saved and loaded, and run
+in a Pipeline. Their arguments, which are Params too, have the names and the order that dist-keras gave them.
+"""
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+from pyspark.ml import Transformer
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasInputCols, HasOutputCol
+from pyspark.ml.stat import Summarizer
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
+from pyspark.mllib.linalg import VectorUDT as OldVectorUDT
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, NumericType
+
+from dkcore.errors import DataError, expected
+
+__all__ = ["BinaryLabelTransformer", "DenseTransformer", "LabelIndexTransformer", "MinMaxTransformer", "OneHotTransformer",
+           "ReshapeTransformer", "StandardTransformer"]  # fmt: skip
+
+
+class Stage(Transformer, DefaultParamsReadable, DefaultParamsWritable):
+    """What all of them share."""
+
+    def __init__(self, **params: Any):
+        super().__init__()
+        self._set(**{name: value for name, value in params.items() if value is not None})
+
+    def need(self, name: str) -> Any:
+        """The Param's value; ValueError when nobody gave one."""
+        if not self.isDefined(name):
+            raise ValueError(expected(f"{name} of {type(self).__name__}", "nothing", "Pass it to the constructor."))
+        return self.getOrDefault(name)
+
+
+class ColumnStage(Stage, HasInputCol, HasOutputCol):
+    """One new column of one old column; an old one of the new name is replaced."""
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        name = self.need("inputCol")
+        column = self.column(F.col(name), type_of(dataset, name))
+        return dataset.withColumn(self.need("outputCol"), column)
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        """The new column of the old one, and of its type."""
+        raise NotImplementedError
+
+
+def param(name: str, doc: str, converter: Callable = TypeConverters.identity) -> Param:
+    return Param(Params._dummy(), name, doc, typeConverter=converter)
+
+
+def type_of(dataset: DataFrame, name: str) -> DataType:
+    return dataset.select(name).schema[0].dataType
+
+
+def is_vector(kind: DataType) -> bool:
+    return isinstance(kind, VectorUDT | OldVectorUDT)
+
+
+def each(column: Column, kind: DataType, function: Callable[[Column], Column]) -> Column:
+    """The function of every number in the column: vectors stay vectors, and arrays arrays."""
+    if is_vector(kind):
+        return array_to_vector(F.transform(vector_to_array(column), function))
+    if isinstance(kind, ArrayType):
+        return F.transform(column, lambda element: each(element, kind.elementType, function))
+    if isinstance(kind, NumericType):
+        return function(column)
+    raise DataError(expected("a column of numbers, arrays of them or vectors", kind.simpleString(), "Cast or index it first."))
+
+
+def flat(column: Column, kind: DataType) -> Column:
+    """One array of all numbers of a vector or of nested arrays, in their order."""
+    if is_vector(kind):
+        return vector_to_array(column)
+    if not isinstance(kind, ArrayType):
+        raise DataError(expected("a column of arrays or vectors", kind.simpleString(), "VectorAssembler makes one vector of numbers."))
+    return flat(F.flatten(column), kind.elementType) if isinstance(kind.elementType, ArrayType) else column
+
+
+def sized(column: Column, right: Column, what: str) -> Column:
+    """The array, if its size is right; null stays null, and any other ends the query with a message."""
+    message = F.concat(F.lit(f"Expected {what}. Received: "), F.size(column).cast("string"), F.lit(" in a row."))
+    return F.when(column.isNull() | right, column).otherwise(F.raise_error(message))
+
+
+class MinMaxTransformer(ColumnStage):
+    """Numbers of the range [o_min, o_max] moved linearly to [n_min, n_max].
+
+    is_vector: what the column has to be, vectors or arrays (True) or numbers (False); None takes both.
+    """
+
+    oMin, oMax = (param(name, "old end of the range", TypeConverters.toFloat) for name in ("oMin", "oMax"))
+    nMin, nMax = (param(name, "new end of the range", TypeConverters.toFloat) for name in ("nMin", "nMax"))
+    isVector = param("isVector", "whether the column has vectors or arrays", TypeConverters.toBoolean)
+
+    def __init__(self, o_min: float = 0.0, o_max: float = 1.0, n_min: float = 0.0, n_max: float = 1.0, input_col: str | None = None,
+                 output_col: str | None = None, is_vector: bool | None = None):
+        super().__init__(oMin=o_min, oMax=o_max, nMin=n_min, nMax=n_max, inputCol=input_col, outputCol=output_col, isVector=is_vector)
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        o_min, o_max, n_min, n_max = (self.need(name) for name in ("oMin", "oMax", "nMin", "nMax"))
+        if o_min >= o_max:
+            raise ValueError(expected("o_min below o_max", f"{o_min} and {o_max}", "They are the range that the numbers have now."))
+        if self.isDefined("isVector") and self.need("isVector") == isinstance(kind, NumericType):
+            what = "vectors or arrays" if self.need("isVector") else "numbers"
+            raise DataError(expected(f"a column of {what}", kind.simpleString(), "Leave is_vector out, and both will do."))
+        scale = (n_max - n_min) / (o_max - o_min)
+        return each(old, kind, lambda number: (number - F.lit(o_max)) * F.lit(scale) + F.lit(n_max))
+
+
+class StandardTransformer(Stage, HasInputCols):
+    """Columns less their mean, by their standard deviation of the whole population; into new columns with a suffix.
+
+    Both are those of the DataFrame itself, at each ``transform``; to apply the ones of the training data to others use
+    ``pyspark.ml.feature.StandardScaler``. Arrays and vectors are scaled element by element. What never varies becomes 0.
+    """
+
+    suffix = param("suffix", "what the names of the new columns end in", TypeConverters.toString)
+
+    def __init__(self, columns: list[str] | None = None, suffix: str = "_normalized"):
+        super().__init__(inputCols=columns, suffix=suffix)
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        columns = self.need("inputCols")
+        kinds = [type_of(dataset, name) for name in columns]
+        vectors = [self.vector(F.col(name), kind) for name, kind in zip(columns, kinds, strict=True)]
+        summaries = [Summarizer.metrics("mean", "variance", "count").summary(vector) for vector in vectors]
+        found = dataset.select(*summaries).first()
+        for name, kind, (mean, variance, count) in zip(columns, kinds, found, strict=True):
+            population = (count - 1) / max(count, 1)  # the summary divides by count - 1
+            rates = [1 / math.sqrt(value * population) if value > 0 else 0.0 for value in variance]
+            new = self.scaled(F.col(name), kind, mean, rates)
+            dataset = dataset.withColumn(name + self.need("suffix"), new)
+        return dataset
+
+    def vector(self, column: Column, kind: DataType) -> Column:
+        """The column as vectors, for pyspark.ml's statistics; null where it is null, which they leave out."""
+        if is_vector(kind):
+            return array_to_vector(vector_to_array(column))  # of pyspark.ml, whichever it was
+        array = column if isinstance(kind, ArrayType) else F.when(column.isNotNull(), F.array(column))
+        element = kind.elementType if isinstance(kind, ArrayType) else kind
+        if not isinstance(element, NumericType):
+            raise DataError(expected("a column of numbers, arrays of them or vectors", kind.simpleString(), "Cast or reshape it."))
+        return array_to_vector(array.cast("array<double>"))
+
+    def scaled(self, column: Column, kind: DataType, mean: Any, rates: list[float]) -> Column:
+        if isinstance(kind, NumericType):
+            return (column - F.lit(float(mean[0]))) * F.lit(rates[0])
+        array = vector_to_array(column) if is_vector(kind) else column
+        means, factors = (F.array(*(F.lit(float(value)) for value in values)) for values in (mean, rates))
+        new = F.zip_with(F.zip_with(array, means, lambda one, two: one - two), factors, lambda one, two: one * two)
+        return array_to_vector(new) if is_vector(kind) else new
+
+
+class BinaryLabelTransformer(ColumnStage):
+    """The vector [1, 0] where the column has the label, [0, 1] elsewhere."""
+
+    label = param("label", "the value that becomes [1, 0]")
+
+    def __init__(self, input_column: str | None = None, output_column: str | None = None, label: Any = None):
+        super().__init__(inputCol=input_column, outputCol=output_column, label=label)
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        is_label = F.coalesce(old == F.lit(self.need("label")), F.lit(False)).cast("double")
+        return array_to_vector(F.array(is_label, 1.0 - is_label))
+
+
+class OneHotTransformer(ColumnStage):
+    """An index of 0 to output_dim - 1 as an array of so many doubles, 1 at the index and 0 elsewhere.
+
+    Unlike ``pyspark.ml.feature.OneHotEncoder`` it needs no fit and gives arrays. Another number ends the query; null stays null.
+    """
+
+    outputDim = param("outputDim", "how many classes there are", TypeConverters.toInt)
+
+    def __init__(self, output_dim: int | None = None, input_col: str | None = None, output_col: str | None = None):
+        super().__init__(outputDim=output_dim, inputCol=input_col, outputCol=output_col)
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        size = self.need("outputDim")
+        if not isinstance(kind, NumericType):
+            raise DataError(expected("a column of indices", kind.simpleString(), "pyspark.ml.feature.StringIndexer makes them of strings."))
+        array = F.transform(F.sequence(F.lit(0), F.lit(size - 1)), lambda index: (index == old).cast("double"))
+        message = F.concat(F.lit(f"Expected an index of 0 to {size - 1}. Received: "), old.cast("string"), F.lit("."))
+        return F.when(F.array_contains(array, 1.0), array).when(old.isNotNull(), F.raise_error(message))
+
+
+class LabelIndexTransformer(ColumnStage):
+    """The class that a prediction of output_dim numbers means, as a double.
+
+    It is the first one that reaches activation_threshold; else the one of the greatest number, if that is above 0; else
+    default_index.
+    """
+
+    outputDim = param("outputDim", "how many classes there are", TypeConverters.toInt)
+    defaultIndex = param("defaultIndex", "the class where no number is above 0", TypeConverters.toInt)
+    activationThreshold = param("activationThreshold", "what makes the first such class the answer", TypeConverters.toFloat)
+
+    def __init__(self, output_dim: int | None = None, input_col: str = "prediction", output_col: str = "prediction_index",
+                 default_index: int = 0, activation_threshold: float = 0.55):
+        super().__init__(outputDim=output_dim, inputCol=input_col, outputCol=output_col, defaultIndex=default_index,
+                         activationThreshold=activation_threshold)  # fmt: skip
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        size, threshold = self.need("outputDim"), F.lit(self.need("activationThreshold"))
+        array = flat(old, kind)
+        array = F.slice(sized(array, F.size(array) >= size, f"{size} numbers"), 1, size)
+        array = F.transform(array, lambda number: F.nanvl(number.cast("double"), F.lit(0.0)))  # to Spark NaN is the greatest
+        first = F.array_position(F.transform(array, lambda number: number >= threshold), True)
+        best = F.array_max(array)
+        index = F.when(first > 0, first - 1).when(best > 0, F.array_position(array, best) - 1)
+        return F.when(old.isNotNull(), index.otherwise(self.need("defaultIndex")).cast("double"))
+
+
+class DenseTransformer(ColumnStage):
+    """Sparse vectors, or arrays of numbers, as dense vectors."""
+
+    def __init__(self, input_col: str | None = None, output_col: str | None = None):
+        super().__init__(inputCol=input_col, outputCol=output_col)
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        return array_to_vector(flat(old, kind).cast("array<double>"))
+
+
+class ReshapeTransformer(ColumnStage):
+    """Vectors or arrays as nested arrays of another shape, in the order of C; another number of elements ends the query."""
+
+    shape = param("shape", "lengths from the outermost array to the innermost", TypeConverters.toListInt)
+
+    def __init__(self, input_col: str | None = None, output_col: str | None = None, shape: tuple[int, ...] | None = None):
+        super().__init__(inputCol=input_col, outputCol=output_col, shape=None if shape is None else list(shape))
+
+    def column(self, old: Column, kind: DataType) -> Column:
+        shape = self.need("shape")
+        if not shape or min(shape) < 1:
+            raise ValueError(expected("a shape of lengths of 1 or more", shape, "Pass shape=(28, 28, 1), for instance."))
+        array, size = flat(old, kind), math.prod(shape)
+        return reduce(cut, reversed(shape[1:]), sized(array, F.size(array) == size, f"{size} elements for the shape {shape}"))
+
+
+def cut(array: Column, length: int) -> Column:
+    """The array in pieces of a length."""
+    starts = F.sequence(F.lit(1), F.size(array), F.lit(length))
+    return F.transform(starts, lambda start: F.slice(array, start, length))
