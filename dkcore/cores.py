@@ -97,16 +97,21 @@ def core_of(cpu: int) -> tuple[int, int, int]:
 
 def cpu_quota() -> float | None:
     """Processors' worth of time that this process' cgroup (version 2) allows, or None."""
-    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.is_file() else []
-    own = next((line[4:] for line in lines if line.startswith("0::/")), None)
-    if own is None:
-        return None
     limits = []
-    for group in (CGROUPS / own, *(CGROUPS / own).parents):
-        if group.is_relative_to(CGROUPS) and (group / "cpu.max").is_file():
+    for group in own_cgroups():
+        if (group / "cpu.max").is_file():
             allowed, period = (group / "cpu.max").read_text().split()
             limits += [int(allowed) / int(period)] if allowed != "max" else []
     return min(limits, default=None)
+
+
+def own_cgroups() -> list[Path]:
+    """The folders of this process' cgroup (version 2) and of those around it."""
+    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.is_file() else []
+    own = next((line[4:] for line in lines if line.startswith("0::/")), None)
+    if own is None:
+        return []
+    return [group for group in (CGROUPS / own, *(CGROUPS / own).parents) if group.is_relative_to(CGROUPS)]
 
 
 def pin(cpus: tuple[int, ...]) -> None:

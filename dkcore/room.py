@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from dkcore.cores import own_cgroups
+
 __all__ = ["Room"]
 
 MEMORY = Path("/proc/meminfo")
@@ -32,6 +34,15 @@ def free(shared: Path) -> int:
 
 
 def available() -> int:
-    """Bytes of memory that this machine could still give."""
-    lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    """Bytes of memory that this machine, or the container, could still give."""
+    left = [1024 * int(numbers(MEMORY)["MemAvailable:"])]
+    for group in own_cgroups():
+        if (group / "memory.max").is_file() and (limit := (group / "memory.max").read_text().strip()) != "max":
+            used = int((group / "memory.current").read_text()) - int(numbers(group / "memory.stat")["inactive_file"])
+            left.append(max(int(limit) - used, 0))
+    return min(left)
+
+
+def numbers(file: Path) -> dict[str, str]:
+    """Name and number of each line."""
+    return {line.split()[0]: line.split()[1] for line in file.read_text().splitlines()}

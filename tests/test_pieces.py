@@ -166,3 +166,13 @@ def test_room_is_never_more_than_memory(monkeypatch):
     monkeypatch.setattr(room, "available", lambda: 1000)
     assert room.free(SHARED) == 1000
     assert Room(SHARED).has(500) and not Room(SHARED).has(501)
+
+
+def test_a_container_s_memory_counts(monkeypatch, tmp_path):
+    whole = room.available()
+    for name, text in {"memory.max": "1000", "memory.current": "900", "memory.stat": "anon 500\ninactive_file 300"}.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(room, "own_cgroups", lambda: [tmp_path])
+    assert room.available() == 400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room.available() > whole / 2

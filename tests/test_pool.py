@@ -89,8 +89,9 @@ def test_a_rank_without_rows_trains_nothing_and_takes_part(tmp_path, rule):
     assert sorted(len(rank["train"]) for rank in told(tmp_path, 2)) == [0, 1]
 
 
-def test_ranks_that_do_not_see_each_other_s_files_keep_to_their_own(tmp_path):
-    sizes = [40, 61]
+@pytest.mark.parametrize("sizes", [[40, 61], [0, 61]])
+def test_ranks_that_do_not_see_each_other_s_files_keep_to_their_own(tmp_path, sizes):
+    """Rank 0 evaluates on what is held out anywhere, even when it has no rows to train on."""
     with job(tmp_path, sizes, shared="/nowhere") as parts:
         done = mpirun("mpich", sys.executable, RANK, str(tmp_path), "blind", timeout=120, KERAS_BACKEND="jax")
     assert done.returncode == 0, done.stderr
