@@ -63,7 +63,8 @@ def batches(dataset):
 
 @pytest.mark.parametrize("kind", ["files", "memory", "pieces"])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_each_sample_once_an_epoch_with_its_own_targets(tmp_path, kind, shuffle):
+def test_each_sample_once_an_epoch_with_its_own_targets(tmp_path, kind, shuffle, monkeypatch):
+    monkeypatch.setattr("dkcore.batches.AHEAD", 2)  # so that several are taken at once, several times
     shard = Shard(source(kind, tmp_path), RANK, RANKS)
     dataset = shard.dataset(BACKEND, BATCH, shuffle=shuffle, seed=5, scale=0.5)
     orders = []
