@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from dkcore import outcome
 from dkcore.cli import main
+from dkcore.errors import DataError
 from dkcore.job import Job
 
 
@@ -37,6 +38,14 @@ def test_one_exchange_is_no_span_of_time():
     summary = outcome.summarize(Job(workers=1), [rank(first=3.0, last=3.0, exchange_seconds=0.0)], {})
     assert (summary["training_time_s"], summary["samples_per_s"], summary["exchange_share"]) == (0.0, None, None)
     assert (summary["test_loss"], summary["test_accuracy"]) == (None, None)
+
+
+def test_a_rank_without_rows_is_no_part_of_the_clock():
+    idle = rank(samples=0, samples_timed=0, steps=0, exchanges=0, first=None, last=None, exchange_seconds=0, staleness_sum=0.0, histogram=[0])
+    summary = outcome.summarize(Job(), [idle, rank()], {})
+    assert (summary["training_time_s"], summary["samples_per_s"], summary["startup_s"], summary["samples"]) == (10.0, 8.0, 2.0, 100)
+    with pytest.raises(DataError, match="a rank that trained"):
+        outcome.summarize(Job(), [idle, idle], {})
 
 
 def test_the_model_is_kept_when_the_report_fails(tmp_path, monkeypatch):
