@@ -59,7 +59,7 @@ class Pieces:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) == 0:
             return np.empty((0, *self.shape[1:]), self.dtype)
-        if rows.min() < 0 or rows.max() >= len(self):
+        if rows.view(np.uint64).max() >= len(self):  # as unsigned numbers negative ones are large
             raise IndexError(expected(f"rows of 0 to {len(self) - 1}", f"{rows.min()} to {rows.max()}", "They are counted from 0."))
         return self.windows[self.bytes_at(rows)].view(self.dtype).reshape(len(rows), *self.shape[1:])
 

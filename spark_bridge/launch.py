@@ -25,6 +25,7 @@ __all__ = ["Launch"]
 
 SCHEMA = "rank bigint, host string, rows bigint"
 CANCELLED = re.compile(r"Job \d+ cancelled")  # by the user: what the ranks then say is no reason
+OWN = re.compile(r"^(?:RuntimeError|dkcore\.errors\.(\w+)): (Expected .*)$", re.MULTILINE)
 PRECEDENCE = {kind: place for place, kind in enumerate(["mpiexec", "proxy", "severed", "silent", "failed", "dead"])}  # causes, consequences
 AT_ONCE = 1.0  # seconds: a rank that raises takes others along, whose end may be seen before its word
 
@@ -81,9 +82,11 @@ class Launch:
             return None, f"one rank for each task slot, for {why} does not place tasks by executor"
         from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-        cores = max(executors)
-        profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores // 2 + 1)).build
-        return profile, "one rank for each executor"
+        requests = TaskResourceRequests().cpus(max(executors) // 2 + 1)
+        gpus = context.getConf().get("spark.task.resource.gpu.amount")
+        if gpus is not None:  # a profile's tasks get what it names, and nothing else
+            requests = requests.resource("gpu", float(gpus))
+        return ResourceProfileBuilder().require(requests).build, "one rank for each executor"
 
     def run(self, frame: "DataFrame | None" = None, columns: dict | None = None) -> list[dict[str, Any]]:
         """Run the ranks on a frame of as many partitions (None: no data), and return what each did, in rank order.
@@ -117,7 +120,7 @@ class Launch:
                     channel.end()
                     channel.await_all()
                     cancelled = CANCELLED.search(str(error)) is not None
-                    if isinstance(error, Exception) and not cancelled and (reason := self.verdict(channel)) is not None:
+                    if isinstance(error, Exception) and not cancelled and (reason := self.verdict(channel, error)) is not None:
                         raise reason from None
                     raise
                 finally:
@@ -145,14 +148,15 @@ class Launch:
 
         return frame.mapInArrow(begin, SCHEMA, barrier=True, **profile)
 
-    def verdict(self, channel: Channel) -> Exception | None:
+    def verdict(self, channel: Channel, error: Exception) -> Exception | None:
         """The error that the tasks' news come to; None when they had none but Spark's own."""
         for _, kind, header in channel.news:
             if kind == "refused":
                 return raised(header["type"], header["text"])
         bad = [news for news in channel.news if news[1] != "hello"]
         if not bad:
-            return None
+            told = OWN.search(str(error))  # by a task that could not reach us, or that lacks the package
+            return raised(told[1] or "MissingError", told[2]) if told else None
         began, kind, header = min(bad, key=lambda news: (PRECEDENCE.get(news[1], len(PRECEDENCE)), news[2].get("since", news[0])))
         statuses = read_statuses(self.directory)
         (self.directory / FOLDER).mkdir(exist_ok=True)
@@ -163,9 +167,9 @@ class Launch:
             reason = f"the task of rank {header['rank']} on {header['host']} gone: was its executor killed, or its way to the driver cut?"
         if not reason and header["rank"] in statuses:
             lost = header.get("since", began) + AT_ONCE, [header["rank"]]
-        error = explain(statuses, self.ranks, lost, reason, None, self.directory)
+        explained = explain(statuses, self.ranks, lost, reason, None, self.directory)
         received = f"{kind} of rank {header['rank']}"
-        return error or RankError(expected(f"{self.ranks} ranks to end well", received, "See the executors' logs."))
+        return explained or RankError(expected(f"{self.ranks} ranks to end well", received, "See the executors' logs."))
 
 
 def sizes(context: Any) -> list[int]:

@@ -32,8 +32,8 @@ def batches(first: int, rows: int):
 
 
 @contextlib.contextmanager
-def job(base: Path, sizes: list[int], fraction: float | None = 0.3, **settings):
-    """Directories of ranks with so many rows each, numbered through."""
+def job(base: Path, sizes: list[int], fraction: float | None = 0.3, shared: str = "/dev/shm", agreed: bool = True, **settings):
+    """Directories of ranks with so many rows each, numbered through; what came of their ingest."""
     (base / "model.py").write_text(MODEL)
     plan = Columns().plan(fraction)
     with contextlib.ExitStack() as stack:
@@ -41,8 +41,10 @@ def job(base: Path, sizes: list[int], fraction: float | None = 0.3, **settings):
         for rank, rows in enumerate(sizes):
             told = {"workers": len(sizes), "backend": "jax", "model": f"{base / 'model.py'}:made", "loss": "mae", "epochs": 2}
             Job(**(told | {"window": 3, "batch_size": 4} | settings)).save(base / str(rank))
-            parts.append(stack.enter_context(ingest(batches(sum(sizes[:rank]), rows), plan, base / str(rank) / "data", partition=rank)))
-        agree([part.result for part in parts])
+            data, where = batches(sum(sizes[:rank]), rows), base / str(rank) / "data"
+            parts.append(stack.enter_context(ingest(data, plan, where, partition=rank, shared=shared)))
+        if agreed:
+            agree([part.result for part in parts])
         yield [part.result for part in parts]
 
 
@@ -85,3 +87,32 @@ def test_a_rank_without_rows_trains_nothing_and_takes_part(tmp_path, rule):
     assert done.returncode == 0, done.stderr
     check(tmp_path, sizes, parts)
     assert sorted(len(rank["train"]) for rank in told(tmp_path, 2)) == [0, 1]
+
+
+def test_ranks_that_do_not_see_each_other_s_files_keep_to_their_own(tmp_path):
+    sizes = [40, 61]
+    with job(tmp_path, sizes, shared="/nowhere") as parts:
+        done = mpirun("mpich", sys.executable, RANK, str(tmp_path), "blind", timeout=120, KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr
+    check(tmp_path, sizes, parts)
+    assert [len(rank["train"]) for rank in told(tmp_path, 2)] == [part["rows"] for part in parts]
+    assert [rank["node"] for rank in told(tmp_path, 2)] == [0, 1]
+
+
+def test_nodes_pool_what_is_theirs_and_send_rank_0_what_is_held_out(tmp_path, two_nodes):
+    sizes = [40, 31, 0, 200]
+    with job(tmp_path, sizes, shared="/nowhere") as parts:
+        done = two_nodes.run("mpich", RANK, str(tmp_path), ranks_per_node=2, timeout=120, KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr
+    check(tmp_path, sizes, parts)
+    lengths = [len(rank["train"]) for rank in told(tmp_path, 4)]
+    assert sum(lengths[:2]) == parts[0]["rows"] + parts[1]["rows"] and sum(lengths[2:]) == parts[3]["rows"]
+    assert abs(lengths[0] - lengths[1]) <= 1 and abs(lengths[2] - lengths[3]) <= 1
+    assert len(list((tmp_path / "0" / "data").glob("test-of-rank-3-*"))) == 1
+
+
+def test_no_rows_at_all_are_refused(tmp_path):
+    with job(tmp_path, [0, 0], None, agreed=False):
+        done = mpirun("mpich", sys.executable, RANK, str(tmp_path), timeout=120, KERAS_BACKEND="jax")
+    assert done.returncode != 0
+    assert "Expected rows on any rank. Received: none." in done.stderr

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from dkcore.batches import ALIGNMENT
-from dkcore.data import Shard, write
+from dkcore.data import Shard, leaves, map_arrays, write
+from dkcore.pieces import describe
+from dkcore.room import Room
+from dkcore.store import Store
 
 BACKEND = keras.backend.backend()
 SAMPLES, RANK, RANKS, BATCH = 103, 1, 3, 8
@@ -25,10 +28,29 @@ def arrays():
 
 
 def source(kind, directory):
+    if kind == "pieces":
+        return pieces(directory)
     if kind == "files":
         write(directory, arrays())
         return directory
     return arrays()
+
+
+def pieces(directory):
+    """The same, as Arrow IPC files of which some hold few rows."""
+    columns = {path: leaf for key, nested in arrays().items() for path, leaf in leaves(nested, key)}
+    files = []
+    for number, (start, stop) in enumerate([(0, 7), (7, 7), (7, 90), (90, SAMPLES)]):
+        store = Store(directory, f"train-{number}", Room(Path("/nowhere")))
+        for row in range(start, stop, 9):
+            store.append({path: leaf[row : min(row + 9, stop)] for path, leaf in columns.items()})
+            store.write()
+        store.finish()
+        files += store.files
+    structure = {key: map_arrays(lambda path, _: path, nested, key) for key, nested in arrays().items()}
+    described = {path: {"dtype": leaf.dtype.name, "shape": leaf.shape[1:]} for path, leaf in columns.items()}
+    describe(directory, structure, described, {"train": files})
+    return directory
 
 
 def batches(dataset):
@@ -39,7 +61,7 @@ def batches(dataset):
     return found
 
 
-@pytest.mark.parametrize("kind", ["files", "memory"])
+@pytest.mark.parametrize("kind", ["files", "memory", "pieces"])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_each_sample_once_an_epoch_with_its_own_targets(tmp_path, kind, shuffle):
     shard = Shard(source(kind, tmp_path), RANK, RANKS)
