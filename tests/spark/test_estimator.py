@@ -74,7 +74,7 @@ def test_a_fitted_model_can_be_kept(df, fitted, tmp_path):
     assert loaded.extractParamMap() == fitted.extractParamMap()
 
 
-def test_an_estimator_can_be_kept(tmp_path):
+def test_an_estimator_can_be_kept(spark, tmp_path):
     mine = estimator(seed=3, metrics=[keras.metrics.SparseCategoricalAccuracy(name="right")], alpha=0.3, max_restarts=1)
     mine.save(str(tmp_path / "estimator"))
     loaded = KerasEstimator.load(str(tmp_path / "estimator"))
@@ -139,9 +139,8 @@ def test_params_are_plain_and_checked(df):
     def half(c, w):
         return c, c + 0.5 * (w - c)
 
-    mine = estimator(rule=half, loss=None)
-    values = {param.name: value for param, value in mine.extractParamMap().items()}
-    assert json.loads(json.dumps(values)) == values
+    mine = estimator(rule=half)
+    values = json.loads(json.dumps({param.name: value for param, value in mine.extractParamMap().items()}))
     assert values["trainerOptions"]["rule"]["name"] == "half"
     assert mine.copy({mine.numEpoch: 7}).getOrDefault("numEpoch") == 7 and mine.getOrDefault("numEpoch") == 3
     with pytest.raises(ValueError, match="a trainer of"):
