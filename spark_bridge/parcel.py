@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import tempfile
@@ -15,8 +16,9 @@ from dkcore.errors import MissingError, ModelError, expected
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Parcel", "source", "start_keras"]
+__all__ = ["FILE", "SIDECAR", "Parcel", "source", "start_keras"]
 
+FILE, SIDECAR = "model.keras", "parcel.json"
 KEPT = 2  # models that a Python worker, which Spark uses for many tasks, keeps
 LOADED: "dict[Parcel, keras.Model]" = {}
 
@@ -43,22 +45,35 @@ class Parcel:
         if not isinstance(model, keras.Model):
             raise ModelError(expected("a Keras model", type(model).__name__, "Pass keras.Sequential([...]) or the like."))
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "model.keras")
+            path = Path(directory, FILE)
             model.save(path)
             return cls(path.read_bytes(), keras.backend.backend(), axes_of(model), tuple(map(source, modules)))
+
+    def write(self, directory: Path) -> None:
+        """Put it into files, the custom modules by name only: what one loads shall run no code that one does not have."""
+        (directory / FILE).write_bytes(self.content)
+        (directory / SIDECAR).write_text(json.dumps({"axes": self.axes, "modules": [name for name, _ in self.modules]}))
+
+    @classmethod
+    def read(cls, directory: Path) -> "Parcel":
+        """What `write` wrote; MissingError when a custom module is not to be found here."""
+        import keras
+
+        told = json.loads((directory / SIDECAR).read_text())
+        return cls((directory / FILE).read_bytes(), keras.backend.backend(), told["axes"], tuple(map(source, told["modules"])))
 
     def __hash__(self) -> int:
         return hash((len(self.content), self.content[-64:]))  # the end of a zip file has names and sums of what is in it
 
-    def unpack(self) -> "keras.Model":
-        """A new model."""
+    def unpack(self, compile: bool = False) -> "keras.Model":
+        """A new model; compile: as the packed one was, for training."""
         start_keras(self.backend, self.modules)
         import keras
 
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "model.keras")
+            path = Path(directory, FILE)
             path.write_bytes(self.content)
-            return keras.saving.load_model(path, compile=False)
+            return keras.saving.load_model(path, compile=compile)
 
     def model(self) -> "keras.Model":
         """The model of this process: `unpack` once, for all tasks that it runs."""

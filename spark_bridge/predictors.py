@@ -17,11 +17,11 @@ from spark_bridge.parcel import Parcel
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ModelPredictor", "Predictor"]
+__all__ = ["ModelPredictor", "PredictionParams", "Predictor"]
 
 
-class Predictor(Transformer):
-    """What adds predictions: the Params, and the model in a parcel."""
+class PredictionParams(Params):
+    """What a predictor has to know, and an estimator that makes one."""
 
     featuresCol = Param(Params._dummy(), "featuresCol", "columns of the model's inputs: a name, a list, or a dict by input")
     predictionCol = Param(Params._dummy(), "predictionCol", "columns for the model's outputs: a name, a list, or a dict by output")
@@ -29,9 +29,16 @@ class Predictor(Transformer):
         Params._dummy(), "predictionBatchSize", "rows that the model sees at once", typeConverter=TypeConverters.toInt
     )
 
-    def __init__(self, parcel: Parcel | None = None):
+    def __init__(self):
         super().__init__()
         self._setDefault(featuresCol="features", predictionCol="prediction", predictionBatchSize=256)
+
+
+class Predictor(Transformer, PredictionParams):
+    """What adds predictions: the Params, and the model in a parcel."""
+
+    def __init__(self, parcel: Parcel | None = None):
+        super().__init__()
         self.parcel = parcel
         self.sent: Broadcast | None = None
 

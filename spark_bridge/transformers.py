@@ -86,6 +86,11 @@ def flat(column: Column, kind: DataType) -> Column:
     return flat(F.flatten(column), kind.elementType) if isinstance(kind.elementType, ArrayType) else column
 
 
+def place_of(array: Column, value: Column) -> Column:
+    """Where a value is first in an array, from 0 on; -1: nowhere."""
+    return F.call_function("array_position", array, value) - 1  # F.array_position of PySpark 3.5 takes no column for a value
+
+
 def sized(column: Column, right: Column, what: str) -> Column:
     """The array, if its size is right; null stays null, and any other ends the query with a message."""
     message = F.concat(F.lit(f"Expected {what}. Received: "), F.size(column).cast("string"), F.lit(" in a row."))
@@ -215,9 +220,9 @@ class LabelIndexTransformer(ColumnStage):
         array = flat(old, kind)
         array = F.slice(sized(array, F.size(array) >= size, f"{size} numbers"), 1, size)
         array = F.transform(array, lambda number: F.nanvl(number.cast("double"), F.lit(0.0)))  # to Spark NaN is the greatest
-        first = F.array_position(F.transform(array, lambda number: number >= threshold), True)
+        first = place_of(F.transform(array, lambda number: number >= threshold), F.lit(True))
         best = F.array_max(array)
-        index = F.when(first > 0, first - 1).when(best > 0, F.array_position(array, best) - 1)
+        index = F.when(first >= 0, first).when(best > 0, place_of(array, best))
         return F.when(old.isNotNull(), index.otherwise(self.need("defaultIndex")).cast("double"))
 
 

@@ -47,3 +47,11 @@ def test_an_uncompiled_tree_says_what_is_missing(use, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("dkcore.errors.MissingError: Expected the compiled engine, dkcore._engine. Received: ")
     assert last.endswith("Run: pip install . (or make, in a checkout).")
+
+
+def test_functions_that_mention_the_package_can_be_pickled():
+    import pickle
+
+    import dkcore
+
+    assert pickle.loads(pickle.dumps(dkcore)) is dkcore

@@ -45,8 +45,13 @@ def test_one_rank_an_executor_and_one_center_for_both(alone):  # noqa: F811
     """Two executors of two cores: two ranks go to different ones, and find that they share memory. Four ranks take all slots."""
     alone.worker()
     alone.worker()
-    script = ADD + 'say(spark_bridge.run(add, num_workers=2))\nsay(len(spark_bridge.run(add)))\nsay(len(spark_bridge.run(add, num_workers=4)))'
-    script += '\nfrom pathlib import Path\nsay([Launch(spark, Path("."), n, {}).placement for n in (2, 4)])'
+    script = ADD + """
+from pathlib import Path
+for workers in (2, None, 4):
+    ranks = spark_bridge.run(add, num_workers=workers)
+    say(ranks if workers == 2 else len(ranks))
+say([Launch(spark, Path("."), workers, {}).placement for workers in (2, 4)])
+"""
     two, free, four, placements = said(alone.submit(script, conf={"spark.executor.instances": 2}))
     assert {rank["nodes"] for rank in two} == {1}
     assert len({rank["executor"] for rank in two}) == 2
