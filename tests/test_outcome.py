@@ -41,7 +41,7 @@ def test_one_exchange_is_no_span_of_time():
 
 
 def test_a_rank_without_rows_is_no_part_of_the_clock():
-    idle = rank(samples=0, samples_timed=0, steps=0, exchanges=0, first=None, last=None, exchange_seconds=0, staleness_sum=0.0, histogram=[0])
+    idle = rank(samples=0, samples_timed=0, steps=0, exchanges=0, first=None, last=None, exchange_seconds=0, histogram=[0])
     summary = outcome.summarize(Job(), [idle, rank()], {})
     assert (summary["training_time_s"], summary["samples_per_s"], summary["startup_s"], summary["samples"]) == (10.0, 8.0, 2.0, 100)
     with pytest.raises(DataError, match="a rank that trained"):
