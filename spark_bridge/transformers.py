@@ -6,7 +6,6 @@ in a Pipeline. Their arguments, which are Params too, have the names and the ord
 
 import math
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 from pyspark.ml import Transformer
@@ -248,11 +247,16 @@ class ReshapeTransformer(ColumnStage):
         shape = self.need("shape")
         if not shape or min(shape) < 1:
             raise ValueError(expected("a shape of lengths of 1 or more", shape, "Pass shape=(28, 28, 1), for instance."))
-        array, size = flat(old, kind), math.prod(shape)
-        return reduce(cut, reversed(shape[1:]), sized(array, F.size(array) == size, f"{size} elements for the shape {shape}"))
+        size = math.prod(shape)
+        array = flat(old, kind)
+        array = sized(array, F.size(array) == size, f"{size} elements for the shape {shape}")
+        # As the argument of a function the array is computed once, and not for each of its pieces.
+        return F.when(old.isNotNull(), F.transform(F.array(array), lambda whole: pieces(whole, shape, F.lit(1)))[0])
 
 
-def cut(array: Column, length: int) -> Column:
-    """The array in pieces of a length."""
-    starts = F.sequence(F.lit(1), F.size(array), F.lit(length))
-    return F.transform(starts, lambda start: F.slice(array, start, length))
+def pieces(whole: Column, shape: list[int], start: Column) -> Column:
+    """Nested arrays of a shape, of the elements of an array from the start-th on; the first is 1."""
+    if len(shape) == 1:
+        return F.slice(whole, start, shape[0])
+    size = math.prod(shape[1:])
+    return F.transform(F.sequence(F.lit(0), F.lit(shape[0] - 1)), lambda index: pieces(whole, shape[1:], start + index * size))
