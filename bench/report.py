@@ -14,7 +14,7 @@ from bench.figure import Figure
 
 __all__ = ["Report"]
 
-PACKAGES = ("numpy", "numba", "keras", "tensorflow", "jax", "torch", "dist-keras")
+PACKAGES = ("numpy", "numba", "keras", "tensorflow", "jax", "torch", "pyspark", "dist-keras")
 
 
 class Report:
