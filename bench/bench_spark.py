@@ -22,7 +22,7 @@ import pytest
 from bench import perceptron
 from bench.case import Case
 from bench.kept import Kept
-from bench.launched import STAGES
+from bench.launched import STAGES, TRAINING
 from bench.peer import ROOT, Peer
 
 ELEPHAS = ROOT / "build" / "elephas" / "bin" / "python"
@@ -32,20 +32,23 @@ ROWS, WORKERS, EPOCHS = 50_000, 2, 10
 QUICK_EPOCHS = 3
 LEARNT = 0.9  # of the test rows: less is no training
 WARM = 2  # launches
+RETURNED = {"returned": "the rank has ended: tell, deliver, remove all; its task and Spark's job end"}
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def cases(quick: bool) -> list[Case]:
     """The launch; then pairs of ours and theirs. The first is the goal's, with all trainers' accuracies."""
     epochs = QUICK_EPOCHS if quick else EPOCHS
-    made = [Case("spark_launch_s", *(f"spark_launch_s/{stage}" for stage in [*STAGES, "returned"]), rounds=5 if quick else 9)]
+    stages = [f"spark_launch_s/{stage}" for stage in STAGES | RETURNED]
+    made = [Case("spark_launch_s", *stages, rounds=5 if quick else 9)]
     for backend, frequency in [("jax", "epoch"), ("tensorflow", "epoch"), ("jax", "batch")][: 1 if quick else None]:
         name = "" if (backend, frequency) == ("jax", "epoch") else f"/{backend}/{frequency}"
         keys = [f"vs_elephas/samples_per_s{name}", f"vs_elephas/accuracy/elephas{name}"]
         trainers = TRAINERS if not name else TRAINERS[:1]
         keys += [f"vs_elephas/accuracy/{trainer.lower()}{name}" for trainer in trainers]
-        rare = frequency == "batch"  # it takes minutes
-        options = {"frequency": frequency, "epochs": 1 if rare else epochs, "rounds": 1 if rare else 3}
+        keys += [f"vs_elephas/stage_s{name}/{stage}" for stage in TRAINING | RETURNED]
+        rare = frequency == "batch"  # it takes a minute an epoch
+        options = {"frequency": frequency, "epochs": QUICK_EPOCHS if rare else epochs, "rounds": 1 if rare else 3}
         made.append(Case(*keys, backend=backend, trainers=trainers, **options))
     return made
 
@@ -76,24 +79,27 @@ def measure_launch(case: Case, ours: Peer, turns) -> None:
 
     def launch() -> float:
         told.append(ours.ask("launch", workers=WORKERS))
-        return max(rank["step"] for rank in told[-1]["ranks"])
+        return max(rank["step"] for rank in told[-1])
 
     def verify() -> None:
         for _ in range(WARM):
             launch()
-        assert len(told[-1]["ranks"]) == WORKERS, "a rank is missing"
-        assert all(rank["task"] < rank["rank"] < rank["joined"] < rank["step"] for rank in told[-1]["ranks"]), "stages are out of order"
+        assert len(told[-1]) == WORKERS, "a rank is missing"
+        assert all(rank["task"] < rank["rank"] < rank["joined"] < rank["step"] for rank in told[-1]), "stages are out of order"
         told.clear()
 
     seconds = turns({"launch": launch}, rounds=case.rounds, verify=verify)
-    turns.figure(case.keys[0], seconds["launch"], "s", note=f"{BACKENDS[0]} is not imported; its stages are below")
+    turns.figure(case.keys[0], seconds["launch"], "s", note=f"from the call to the first step of {WORKERS} ranks; its stages are below")
+    note_stages(case.keys[1:], STAGES | RETURNED, told, turns)
+
+
+def note_stages(keys: tuple, stages: dict[str, str], told: list[list[dict]], turns) -> None:
+    """What each stage adds: the time at which the last rank had reached it, after that of the stage before."""
     before = np.zeros(len(told))
-    for key, (stage, what) in zip(case.keys[1:], STAGES.items(), strict=False):
-        reached = np.array([max(rank[stage] for rank in one["ranks"] if stage in rank) for one in told])
-        turns.figure(key, reached - before, "s", note=what)
-        before = reached
-    returned = np.array([one["returned"] for one in told])
-    turns.figure(case.keys[-1], returned - before, "s", note="after the first step: the rank ends, all is delivered and removed")
+    for key, (stage, what) in zip(keys, stages.items(), strict=True):
+        reached = np.array([max(rank[stage] for rank in ranks if stage in rank) for ranks in told])
+        turns.figure(key, np.maximum(reached - before, 0), "s", note=what)
+        before = np.maximum(reached, before)
 
 
 class Pair:
@@ -102,7 +108,7 @@ class Pair:
     def __init__(self, case: Case, ours: Peer, theirs: Peer, directory: Path) -> None:
         self.case, self.peers, self.directory = case, {"ours": ours, "theirs": theirs}, directory
         self.accuracies: dict[str, list[float]] = {}
-        self.told: list[dict] = []
+        self.told: list[list[dict]] = []  # when each rank of each of our trainings reached which stage
         perceptron.save(directory / "born.npz", perceptron.born())
 
     def train(self, side: str, how: dict) -> float:
@@ -114,7 +120,7 @@ class Pair:
         assert found > LEARNT, f"{side} ({name}) learnt nothing: {found:.3f} of the test rows"
         if side == "ours":
             assert answer["samples"] == self.case.epochs * ROWS, f"ours saw {answer['samples']} samples"
-            self.told.append(answer)
+            self.told.append(answer["stages"])
         self.accuracies.setdefault(name.lower(), []).append(found)
         return answer["seconds"]
 
@@ -131,15 +137,18 @@ def compare(case: Case, pair: Pair, turns) -> None:
         pair.told.clear()
 
     seconds = turns(sides, rounds=case.rounds, verify=verify)
-    samples, middle = case.epochs * ROWS, pair.told[len(pair.told) // 2]
-    ours, theirs = (f"{samples / np.median(values):,.0f}" for values in seconds.values())
-    inside = f"; {middle['samples_per_s']:,.0f} once ranks train" if middle["samples_per_s"] else ""
-    note = f"{ours} ({case.backend}, {first}{inside}) and {theirs} samples/s of {case.epochs} epochs, exchanges every {case.frequency}"
-    turns.figure(case.keys[0], seconds["theirs"] / seconds["ours"], note=f"{note}; {pair.peers['theirs'].ask('versions')}")
+    told, samples = list(pair.told), case.epochs * ROWS
+    inside = np.median([(ranks[0]["trained"] - ranks[0]["ready"]) for ranks in told])
+    ours, theirs, alone = (f"{samples / np.median(values):,.0f}" for values in (*seconds.values(), inside))
+    note = f"{ours} ({case.backend}, {first}; {alone} while its ranks train) and {theirs} samples/s, {case.epochs} epochs, "
+    note += f"theirs exchanging every {case.frequency}; {pair.peers['theirs'].ask('versions')}"
+    turns.figure(case.keys[0], seconds["theirs"] / seconds["ours"], note=note)
     for trainer in others:
         pair.train("ours", {"trainer": trainer})
-    for key, name in zip(case.keys[1:], [case.frequency, *(trainer.lower() for trainer in case.trainers)], strict=True):
+    names = [case.frequency, *(trainer.lower() for trainer in case.trainers)]
+    for key, name in zip(case.keys[1:], names, strict=False):
         turns.figure(key, pair.accuracies[name], note=f"of the test rows after {case.epochs} epochs")
+    note_stages(case.keys[1 + len(names) :], TRAINING | RETURNED, told, turns)
 
 
 def peer_of(kept: Kept, name: str) -> Peer:
@@ -182,7 +191,7 @@ def java() -> dict[str, str]:
 
 def needs(backend: str) -> str | None:
     """What is missing for our side."""
-    missing = [name for name in ("pyspark", "mpich", backend) if find_spec(name) is None]
+    missing = [name for name in ("pyspark", "mpi4py", backend) if find_spec(name) is None]
     return f"{missing[0]} is not installed: pip install 'dkcore[spark,mpich,{backend}]'" if missing else None
 
 

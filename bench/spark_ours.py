@@ -1,12 +1,15 @@
 """Our Spark bridge, as a peer of elephas: the same Spark, rows, model and optimizer."""
 
 import contextlib
+import json
+import os
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
-from bench import perceptron
-from bench.launched import stages
+from bench import launched, perceptron
 from bench.local_spark import session
 from bench.peer import serve
 
@@ -18,6 +21,9 @@ class Ours:
 
     def __init__(self) -> None:
         self.stack = contextlib.ExitStack()
+        # Spark's Java, which starts next, and so each rank has this.
+        self.told = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="dkcore-bench-")))
+        os.environ[launched.FOLDER] = str(self.told)
         self.spark = session(self.stack)
 
     def load(self, data: str, workers: int) -> int:
@@ -39,22 +45,32 @@ class Ours:
         import dkcore
 
         model, optimizer = perceptron.model(perceptron.load(weights)), keras.optimizers.Adam(perceptron.LEARNING_RATE)
-        options = {"num_workers": self.workers, "batch_size": perceptron.BATCH, "num_epoch": epochs}
+        options = {"num_workers": self.workers, "batch_size": perceptron.BATCH, "num_epoch": epochs, "custom_modules": [launched.__file__]}
         made = getattr(dkcore, trainer)(model, optimizer, perceptron.LOSS, **options)
-        start = time.perf_counter()
+        began = time.time()
         result = made.train(self.frame)
-        seconds = time.perf_counter() - start
+        seconds = time.time() - began
         perceptron.save(trained, result.get_weights())
-        return {"seconds": seconds, **{name: made.report[name] for name in ("samples", "samples_per_s", "training_time_s", "startup_s")}}
+        return {"seconds": seconds, "samples": made.report["samples"], "stages": self.stages(began, seconds, made.report)}
 
-    def launch(self, workers: int) -> dict:
+    def stages(self, began: float, seconds: float, report: dict) -> list[dict]:
+        """When each stage of a training was reached, in seconds after it began; of each rank."""
+        told = []
+        for path in self.told.iterdir():
+            told.append({name: when - began for name, when in json.loads(path.read_text()).items()})
+            path.unlink()
+        ready = max(rank["ready"] for rank in told if "ready" in rank)
+        first = ready + report["startup_s"]
+        return [{**rank, "first": first, "trained": first + report["training_time_s"], "returned": seconds} for rank in told]
+
+    def launch(self, workers: int) -> list[dict]:
         """When each stage of a launch was reached, in seconds after ``spark_bridge.run`` was called; of each rank."""
         import spark_bridge
 
         began = time.time()
-        told = spark_bridge.run(stages, num_workers=workers, spark=self.spark)
-        ended = time.time()
-        return {"ranks": [{name: when - began for name, when in rank.items()} for rank in told], "returned": ended - began}
+        told = spark_bridge.run(launched.stages, num_workers=workers, spark=self.spark)
+        seconds = time.time() - began
+        return [{**{name: when - began for name, when in rank.items()}, "returned": seconds} for rank in told]
 
     def versions(self) -> str:
         """What takes part."""
