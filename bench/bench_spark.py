@@ -204,5 +204,5 @@ def absent() -> str | None:
     if done.returncode:
         log = ELEPHAS.parent.parent / "install.log"
         said = [line for line in (log.read_text() if log.exists() else done.stderr).splitlines() if line.strip()]
-        return f"elephas cannot be imported: {said[-1] if said else 'no word'}"
+        return f"elephas was not installed: {said[-1] if said else 'no word'} (all of it in {log}; remove that folder to try again)"
     return None
