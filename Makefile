@@ -38,7 +38,7 @@ test: .venv/test
 test-slurm: .venv/test
 	.ci/slurm
 
-bench: .venv/test build/dist-keras
+bench: .venv/test build/dist-keras build/elephas
 	$(BIN)/python -m bench
 
 bench-quick: .venv/test
@@ -47,6 +47,11 @@ bench-quick: .venv/test
 # The peer of the benchmarks, without its dependencies of 2017; it is never part of dkcore.
 build/dist-keras: .venv/test
 	-$(PIP) --no-deps --target build/dist-keras dist-keras==0.2.1
+
+# In an environment of its own, for it wants an older TensorFlow, PySpark and numpy. Its log tells why where there is none.
+build/elephas: .venv/test
+	$(PYTHON) -m venv $@
+	-$@/bin/pip install --disable-pip-version-check elephas==7.3.0 "tensorflow-cpu==2.19.*" "pyspark==4.0.*" >$@/install.log 2>&1
 
 lint: .venv/test
 	$(BIN)/ruff check .

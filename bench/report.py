@@ -8,13 +8,14 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.figure import Figure
 
 __all__ = ["Report"]
 
-PACKAGES = ("numpy", "numba", "keras", "tensorflow", "jax", "torch", "dist-keras")
+PACKAGES = ("numpy", "numba", "keras", "tensorflow", "jax", "torch", "pyspark", "dist-keras")
 
 
 class Report:
@@ -55,10 +56,10 @@ class Report:
             value = f"{figure.value:.3g} {figure.unit}" if figure.value < 1000 else f"{figure.value:,.0f} {figure.unit}"
             style = "red" if "miss" in figure.verdict else None
             goal = str(figure.goal or "")
-            table.add_row(figure.key, value.strip(), f"{figure.spread:.0%}", goal, figure.verdict, figure.note, style=style)
+            table.add_row(figure.key, value.strip(), f"{figure.spread:.0%}", goal, figure.verdict, escape(figure.note), style=style)
         for kind, reasons in (("absent", self.absent), ("FAILED", self.failed)):
             for key, reason in reasons.items():
-                table.add_row(key, "", "", "", kind, reason, style="yellow")
+                table.add_row(key, "", "", "", kind, escape(reason), style="yellow")
         table.caption = self.caption()
         console = Console(width=None if Console().is_terminal else 170)
         console.print()

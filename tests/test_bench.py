@@ -14,6 +14,7 @@ from bench.crew import Crew
 from bench.figure import Figure, Goal
 from bench.flat import Flat, bytes_per_parameter
 from bench.kept import Kept
+from bench.peer import Peer
 from dkcore.center import Center
 from dkcore.kernels import compile_kernel
 from dkcore.rules import REGISTRY
@@ -41,6 +42,28 @@ def bench_planted(case, turns, quick):
     seconds = turns({"ours": side, "theirs": side}, rounds=3, verify=verify)
     if name != "silent":
         turns.figure(case.keys[0], seconds["theirs"] / seconds["ours"], note="quick" if quick else "")
+"""
+
+PEER = """
+import os
+from bench.peer import serve
+
+class Subject:
+    def twice(self, number):
+        print("this is no answer")
+        return 2 * number
+
+    def refuse(self):
+        raise ValueError("not today")
+
+    def vanish(self):
+        print("last words", flush=True)
+        os._exit(3)
+
+    def close(self):
+        open(os.environ["PLACE"], "w").close()
+
+serve(Subject())
 """
 
 
@@ -204,3 +227,16 @@ def test_only_the_last_expensive_thing_is_kept():
             kept.get(key, lambda stack, key=key: stack.callback(closed.append, key))
         assert closed == ["a"]
     assert closed == ["a", "b"]
+
+
+def test_a_peer_answers_and_tells_why_it_cannot(tmp_path):
+    (tmp_path / "planted_peer.py").write_text(PEER)
+    environment = {"PYTHONPATH": str(tmp_path), "PLACE": str(tmp_path / "closed")}
+    with Peer(sys.executable, "planted_peer", environment) as peer:
+        assert peer.ask("twice", number=21) == 42
+        with pytest.raises(RuntimeError, match="(?s)asked to refuse: ValueError: not today.*this is no answer"):
+            peer.ask("refuse")
+        assert peer.ask("twice", number=1) == 2
+    assert peer.process.returncode == 0 and (tmp_path / "closed").exists()
+    with Peer(sys.executable, "planted_peer", environment) as peer, pytest.raises(RuntimeError, match="(?s)exit code 3.*last words"):
+        peer.ask("vanish")
