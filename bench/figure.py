@@ -49,13 +49,10 @@ GOALS = {
     "throughput_vs_plain_fit/tensorflow": Goal(at_least=1.5),
     "memory/bytes_per_parameter_per_*": Goal(at_most=4.2),  # float32: one p a worker, one center a node
     "import_s/dkcore": Goal(at_most=0.3),
-<<<<<<< HEAD
     "spark_ingest_vs_arrow/first": Goal(at_least=0.5),
     "spark_ingest_vs_arrow/later": Goal(at_least=0.9),
-=======
     "vs_elephas/samples_per_s*": Goal(at_least=5),
     "spark_launch_s": Goal(at_most=3),
->>>>>>> spark-bench
     "simulation/*": Goal(at_least=0.9, at_most=1.1),
 }
 
