@@ -3,6 +3,7 @@
 TensorFlow: a ``tf.data.Dataset`` that gathers rows natively out of the mapped file. Its autotuner is off, for it makes
 ``fit`` idle a second at the end of each epoch, and so are its graph optimizations, which would read the whole file first.
 JAX and torch: a ``keras.utils.PyDataset`` that gathers with numpy, as fast there as Keras' own path for arrays in memory.
+Rows in pieces are gathered by numpy on every backend, several batches at once: for one small batch the call itself would cost most.
 """
 
 import itertools
