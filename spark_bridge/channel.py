@@ -67,10 +67,10 @@ class Line:
                 first = False
 
     def follow(self, path: Path, name: str) -> None:
-        """Send what a growing file has grown by since the last call."""
+        """Send what a growing file has grown by since the last call, or the end of that, if it is much."""
         if path.exists():
             with path.open("rb") as file:
-                file.seek(self.sent.get(path, 0))
+                file.seek(max(self.sent.get(path, 0), path.stat().st_size - PIECE))
                 if piece := file.read(PIECE):
                     self.say("file", piece, name=name, append=True, whole=True)
                 self.sent[path] = file.tell()
