@@ -100,11 +100,12 @@ def fraction_of(validation) -> float:
 def as_numbers(df: "DataFrame", name: str, kind: "DataType") -> "Column":
     """The column as numbers, or as arrays of them; DataError when it is something else."""
     from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions
 
     quoted = "`" + name.replace("`", "``") + "`"
     column = df[quoted]
     if kind.simpleString() == "vector":
-        return vector_to_array(column, "float32").alias(name)
+        return functions.when(column.isNotNull(), vector_to_array(column, "float32")).alias(name)  # at null it fails, and names no row
     target = numeric(kind)
     if target is None:
         what = f"numbers, booleans, vectors or arrays of numbers in column {name!r}"

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.ml.evaluation import Evaluator
-from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasLabelCol, HasPredictionCol
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
@@ -20,7 +19,7 @@ from dkcore.errors import DataError, expected
 from spark_bridge.arrow import to_numpy
 from spark_bridge.columns import Columns
 from spark_bridge.parcel import source, start_keras
-from spark_bridge.transformers import is_vector, place_of, type_of
+from spark_bridge.transformers import is_vector, place_of, to_array, type_of
 
 __all__ = ["AccuracyEvaluator", "LossEvaluator"]
 
@@ -66,7 +65,7 @@ def class_of(dataset: DataFrame, name: str, of_one: Any) -> Column:
         return column.cast("double")
     if not is_vector(kind) and not (isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType | BooleanType)):
         raise DataError(expected(f"numbers, arrays or vectors in column {name!r}", kind.simpleString(), "Index it, or take its parts."))
-    array = vector_to_array(column) if is_vector(kind) else column.cast("array<double>")
+    array = to_array(column) if is_vector(kind) else column.cast("array<double>")
     greatest = place_of(array, F.array_max(array))
     return F.when(F.size(array) == 1, of_one(array[0]).cast("double")).otherwise(greatest.cast("double"))
 

@@ -65,10 +65,20 @@ def is_vector(kind: DataType) -> bool:
     return isinstance(kind, VectorUDT | OldVectorUDT)
 
 
+def to_vector(array: Column) -> Column:
+    """A vector of an array of numbers; Spark's own function fails at null."""
+    return F.when(array.isNotNull(), array_to_vector(array))
+
+
+def to_array(vector: Column) -> Column:
+    """The numbers of a vector; at null Spark's own function fails."""
+    return F.when(vector.isNotNull(), vector_to_array(vector))
+
+
 def each(column: Column, kind: DataType, function: Callable[[Column], Column]) -> Column:
     """The function of every number in the column: vectors stay vectors, and arrays arrays."""
     if is_vector(kind):
-        return array_to_vector(F.transform(vector_to_array(column), function))
+        return to_vector(F.transform(to_array(column), function))
     if isinstance(kind, ArrayType):
         return F.transform(column, lambda element: each(element, kind.elementType, function))
     if isinstance(kind, NumericType):
@@ -79,7 +89,7 @@ def each(column: Column, kind: DataType, function: Callable[[Column], Column]) -
 def flat(column: Column, kind: DataType) -> Column:
     """One array of all numbers of a vector or of nested arrays, in their order."""
     if is_vector(kind):
-        return vector_to_array(column)
+        return to_array(column)
     if not isinstance(kind, ArrayType):
         raise DataError(expected("a column of arrays or vectors", kind.simpleString(), "VectorAssembler makes one vector of numbers."))
     return flat(F.flatten(column), kind.elementType) if isinstance(kind.elementType, ArrayType) else column
@@ -136,10 +146,10 @@ class StandardTransformer(Stage, HasInputCols):
     def _transform(self, dataset: DataFrame) -> DataFrame:
         columns = self.need("inputCols")
         kinds = [type_of(dataset, name) for name in columns]
-        vectors = [self.vector(F.col(name), kind) for name, kind in zip(columns, kinds, strict=True)]
-        summaries = [Summarizer.metrics("mean", "variance", "count").summary(vector) for vector in vectors]
-        found = dataset.select(*summaries).first()
-        for name, kind, (mean, variance, count) in zip(columns, kinds, found, strict=True):
+        metrics = Summarizer.metrics("mean", "variance", "count")
+        for name, kind in zip(columns, kinds, strict=True):
+            known = dataset.where(F.col(name).isNotNull())  # the summary fails at null
+            mean, variance, count = known.select(metrics.summary(self.vector(F.col(name), kind))).first()[0]
             population = (count - 1) / max(count, 1)  # the summary divides by count - 1
             rates = [1 / math.sqrt(value * population) if value > 0 else 0.0 for value in variance]
             new = self.scaled(F.col(name), kind, mean, rates)
@@ -147,22 +157,22 @@ class StandardTransformer(Stage, HasInputCols):
         return dataset
 
     def vector(self, column: Column, kind: DataType) -> Column:
-        """The column as vectors, for pyspark.ml's statistics; null where it is null, which they leave out."""
+        """The column as vectors of pyspark.ml, for its statistics."""
         if is_vector(kind):
-            return array_to_vector(vector_to_array(column))  # of pyspark.ml, whichever it was
-        array = column if isinstance(kind, ArrayType) else F.when(column.isNotNull(), F.array(column))
+            return to_vector(to_array(column))
+        array = column if isinstance(kind, ArrayType) else F.array(column)
         element = kind.elementType if isinstance(kind, ArrayType) else kind
         if not isinstance(element, NumericType):
             raise DataError(expected("a column of numbers, arrays of them or vectors", kind.simpleString(), "Cast or reshape it."))
-        return array_to_vector(array.cast("array<double>"))
+        return to_vector(array.cast("array<double>"))
 
     def scaled(self, column: Column, kind: DataType, mean: Any, rates: list[float]) -> Column:
         if isinstance(kind, NumericType):
             return (column - F.lit(float(mean[0]))) * F.lit(rates[0])
-        array = vector_to_array(column) if is_vector(kind) else column
+        array = to_array(column) if is_vector(kind) else column
         means, factors = (F.array(*(F.lit(float(value)) for value in values)) for values in (mean, rates))
         new = F.zip_with(F.zip_with(array, means, lambda one, two: one - two), factors, lambda one, two: one * two)
-        return array_to_vector(new) if is_vector(kind) else new
+        return to_vector(new) if is_vector(kind) else new
 
 
 class BinaryLabelTransformer(ColumnStage):
@@ -232,7 +242,7 @@ class DenseTransformer(ColumnStage):
         super().__init__(inputCol=input_col, outputCol=output_col)
 
     def column(self, old: Column, kind: DataType) -> Column:
-        return array_to_vector(flat(old, kind).cast("array<double>"))
+        return to_vector(flat(old, kind).cast("array<double>"))
 
 
 class ReshapeTransformer(ColumnStage):

@@ -1,5 +1,6 @@
 """KerasEstimator on a real cluster: it trains, in pipelines and cross-validation too, and what was fitted can be kept."""
 
+import gc
 import json
 
 import keras
@@ -96,6 +97,8 @@ def test_a_pipeline_is_fitted_and_kept(df, tmp_path):
     assert np.array_equal(predictions(loaded, df), predictions(fitted, df))
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")  # CrossValidator's own
 def test_cross_validation_finds_the_better_params(df, tmp_path):
     mine = estimator(num_epoch=2)
     grid = ParamGridBuilder().addGrid(mine.workerOptimizer, [keras.optimizers.SGD(1e-6), keras.optimizers.Adam(0.1)]).build()
@@ -105,6 +108,7 @@ def test_cross_validation_finds_the_better_params(df, tmp_path):
     found.write().save(str(tmp_path / "found"))
     loaded = CrossValidatorModel.load(str(tmp_path / "found"))
     assert np.array_equal(predictions(loaded, df), predictions(found, df))
+    gc.collect()  # its pools, while their warning is ignored
 
 
 def test_rows_may_be_held_out_by_a_column(df):

@@ -11,8 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from dkcore import errors
 from spark_bridge.inference import Inference
@@ -178,6 +179,9 @@ def test_null_and_ragged_rows_are_named(spark):
         df = spark.createDataFrame([([1.0, 2.0],), (bad,)], "x array<double>").coalesce(1)
         with pytest.raises(Exception, match=rf"(?s)DataError.*{message}.*in row 1 of partition 0"):
             ModelPredictor(model(2), "x").transform(df).collect()
+    df = spark.createDataFrame([(Vectors.dense(1, 2),), (None,)], StructType([StructField("x", VectorUDT())])).coalesce(1)
+    with pytest.raises(Exception, match="(?s)DataError.*no null in column 'x'.*in row 1 of partition 0"):
+        ModelPredictor(model(2), "x").transform(df).collect()
 
 
 class Unknown(keras.Model):

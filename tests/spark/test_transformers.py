@@ -140,9 +140,16 @@ def test_sizes_that_do_not_fit_end_the_query(df):
 def test_null_stays_null(spark):
     df = spark.createDataFrame([(None, None)], "array array<double>, label int")
     stages = [MinMaxTransformer(0, 1, 0, 2, "array", "a"), LabelIndexTransformer(2, "array", "b"), OneHotTransformer(2, "label", "c"),
-              ReshapeTransformer("array", "d", (1, 2))]  # fmt: skip
+              ReshapeTransformer("array", "d", (1, 2)), DenseTransformer("array", "e"),
+              MinMaxTransformer(0, 1, 0, 2, "e", "f")]  # fmt: skip
     row = Pipeline(stages=stages).fit(df).transform(df).first()
-    assert [row[name] for name in "abcd"] == [None] * 4
+    assert [row[name] for name in "abcdef"] == [None] * 6
+
+
+def test_statistics_leave_null_out(spark):
+    df = spark.createDataFrame([([1.0], 1.0), (None, None), ([3.0], 3.0)], "array array<double>, number double").coalesce(1)
+    rows = StandardTransformer(["array", "number"], "_new").transform(df).select("array_new", "number_new").collect()
+    assert [tuple(row) for row in rows] == [([-1.0], -1.0), (None, None), ([1.0], 1.0)]
 
 
 @pytest.mark.parametrize(
