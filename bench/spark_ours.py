@@ -61,7 +61,8 @@ class Ours:
             path.unlink()
         ready = max(rank["ready"] for rank in told if "ready" in rank)
         first = ready + report["startup_s"]
-        return [{**rank, "first": first, "trained": first + report["training_time_s"], "returned": seconds} for rank in told]
+        common = {"ready": ready, "first": first, "trained": first + report["training_time_s"], "returned": seconds}
+        return [{**rank, **common} for rank in told]
 
     def launch(self, workers: int) -> list[dict]:
         """When each stage of a launch was reached, in seconds after ``spark_bridge.run`` was called; of each rank."""
