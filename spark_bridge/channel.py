@@ -75,10 +75,15 @@ class Line:
                     self.say("file", piece, name=name, append=True, whole=True)
                 self.sent[path] = file.tell()
 
+    def gather(self, text: str) -> list[str]:
+        """What all tasks said here, in rank order. EOFError when the driver has ended this instead, or is gone."""
+        self.say("gather", text.encode())
+        return json.loads(self.connection.recv_bytes())
+
     @property
     def over(self) -> bool:
         """Whether the driver has ended this, or is gone."""
-        return self.connection.poll(0)  # it never says anything: what can be read is the end
+        return self.connection.poll(0)  # it only answers: what can be read otherwise is the end
 
     def close(self) -> None:
         self.say("bye")
@@ -102,6 +107,7 @@ class Channel:
         self.key = secrets.token_bytes(32)
         self.news: list[tuple[float, str, dict]] = []
         self.lines: set[socket.socket] = set()
+        self.gathered: dict[int, tuple[str, Connection]] = {}
         self.lock = threading.Condition()
         self.ended = self.bad = False
         channel = self
@@ -155,7 +161,11 @@ class Channel:
                     request.shutdown(socket.SHUT_WR)
             while True:
                 header = json.loads(connection.recv_bytes())
-                self.hear(who, header, connection.recv_bytes())
+                payload = connection.recv_bytes()
+                if header["kind"] == "gather":
+                    self.gather(who, payload.decode(), connection)
+                else:
+                    self.hear(who, header, payload)
         except (EOFError, OSError, AssertionError):  # its end; or a stranger, who does not know the secret
             if who and not who.get("parted"):
                 self.tell("severed", who)
@@ -167,6 +177,17 @@ class Channel:
             with self.lock:
                 self.lines.discard(request)
                 self.lock.notify_all()
+
+    def gather(self, who: dict, text: str, connection: Connection) -> None:
+        """Note what a task says to all; the last one's word is the answer to each. Spark's own allGather sleeps whole seconds."""
+        with self.lock:
+            self.gathered[who["rank"]] = text, connection
+            if len(self.gathered) == who["ranks"]:
+                answer = json.dumps([self.gathered[rank][0] for rank in range(who["ranks"])]).encode()
+                for _, waiting in self.gathered.values():
+                    with contextlib.suppress(OSError):  # it is gone, and will be mourned
+                        waiting.send_bytes(answer)
+                self.gathered = {}
 
     def hear(self, who: dict, header: dict, payload: bytes) -> None:
         kind = header.pop("kind")

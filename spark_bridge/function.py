@@ -1,6 +1,8 @@
 """One rank of `spark_bridge.run`: a script that calls the function which lies pickled in the job's directory."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 from dkcore.worker import DIRECTORY
@@ -9,14 +11,26 @@ FUNCTION, RESULT = "function.pickle", "result-{}.pickle"
 
 
 def main() -> None:
-    from pyspark import cloudpickle
-
     import dkcore
+
+    cloudpickle = alone("pyspark", "cloudpickle")
 
     home = Path(os.environ[DIRECTORY])
     function, arguments, keywords = cloudpickle.loads((home / FUNCTION).read_bytes())
     result = function(*arguments, **keywords)
     (home / RESULT.format(dkcore.init().rank)).write_bytes(cloudpickle.dumps(result))
+
+
+def alone(package: str, name: str):
+    """A subpackage without the rest of its package, which imports for half a second what a rank does not need."""
+    if package in sys.modules:
+        return importlib.import_module(f"{package}.{name}")
+    parent = importlib.util.module_from_spec(importlib.util.find_spec(package))
+    sys.modules[package] = parent
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    finally:
+        del sys.modules[package]
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def run(plan: dict, files: dict[str, bytes], batches: Iterator) -> Iterator:
 
     context = BarrierTaskContext.get()
     rank, host = context.partitionId(), socket.gethostname()
-    line = Line(tuple(plan["address"]), plan["key"], rank=rank, host=host)
+    line = Line(tuple(plan["address"]), plan["key"], rank=rank, ranks=len(context.getTaskInfos()), host=host)
     try:
         with Task(plan, context, line) as task:
             task.together(lambda: examine(plan), compare)
@@ -131,7 +131,10 @@ class Task:
             answer["value"] = function()
         except (DkcoreError, ValueError, TypeError, OSError) as error:
             answer["error"] = [type(error).__name__, str(error)]
-        told = [json.loads(text) for text in self.context.allGather(json.dumps(answer))]
+        try:
+            told = [json.loads(text) for text in self.line.gather(json.dumps(answer))]
+        except (EOFError, ConnectionResetError):
+            raise EndedError from None
         wrong = [each["error"] for each in told if "error" in each]
         if not wrong:
             try:
@@ -150,6 +153,8 @@ class Task:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         if self.plan["columns"] is None:
+            for _ in batches:  # or Spark would end this Python, and the next launch import all of this again
+                pass
             return 0
         from spark_bridge.ingest import agree, ingest
 

@@ -49,7 +49,7 @@ def linger(folder: str) -> None:
 
 def pids(folder: Path, ranks: int = 2) -> list[dict]:
     """What the ranks said, once all have."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(list(folder.glob("rank-*.json"))) < ranks:
         assert time.monotonic() < deadline, "the ranks did not begin"
         time.sleep(0.05)

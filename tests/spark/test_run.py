@@ -1,11 +1,13 @@
 """Functions on MPI ranks under Spark, and every way in which they fail: each ends all, leaves nothing, and says why."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ranks_of import await_clean, left_behind, linger, pids
@@ -182,25 +184,26 @@ spark_bridge.run(ranks_of.linger, (sys.argv[2],), num_workers=2, spark=spark)
 """
 
 
-def driver(spark_environment, folder, master: str) -> subprocess.Popen:
-    from pathlib import Path
-
+@contextlib.contextmanager
+def driver(folder: Path, master: str):
+    """Another process that drives a cluster; it is ended with the context."""
     here = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ["PYTHONPATH"]])}
-    return subprocess.Popen([sys.executable, "-c", DRIVER, master, str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", DRIVER, master, str(folder)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def children(pid: int) -> list[int]:
-    from pathlib import Path
-
     found = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
     return found + [other for child in found for other in children(child)]
 
 
 def executor_of(rank: dict) -> int:
     """The Java process above a rank."""
-    from pathlib import Path
-
     pid = rank["proxy"]
     while "CoarseGrainedExecutorBackend" not in Path(f"/proc/{pid}/cmdline").read_text():
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -208,7 +211,7 @@ def executor_of(rank: dict) -> int:
 
 
 def test_a_killed_executor_ends_everything(spark_environment, tmp_path):
-    with driver(spark_environment, tmp_path, "local-cluster[2,1,1024]") as process:
+    with driver(tmp_path, "local-cluster[2,1,1024]") as process:
         told = pids(tmp_path)
         os.kill(executor_of(told[1]), signal.SIGKILL)
         began = time.monotonic()
@@ -219,7 +222,7 @@ def test_a_killed_executor_ends_everything(spark_environment, tmp_path):
 
 
 def test_a_killed_driver_ends_everything(spark_environment, tmp_path):
-    with driver(spark_environment, tmp_path, "local[2]") as process:
+    with driver(tmp_path, "local[2]") as process:
         pids(tmp_path)
         process.kill()
         began = time.monotonic()
