@@ -88,6 +88,18 @@ def alone(spark_environment, tmp_path):
         yield made
 
 
+@pytest.fixture(scope="module")
+def single(spark_environment, tmp_path_factory):
+    """A cluster of one Worker of two cores, with two GPUs: its discovery script says so, no driver of one is needed for that."""
+    folder = tmp_path_factory.mktemp("single")
+    script = folder / "gpus"
+    script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["4", "7"]}\'\n')
+    script.chmod(0o755)
+    with cluster(folder) as made:
+        made.worker(2, options=f"-Dspark.worker.resource.gpu.amount=2 -Dspark.worker.resource.gpu.discoveryScript={script}")
+        yield made
+
+
 def needs_root() -> None:
     if os.geteuid() != 0:
         pytest.skip("a Worker with a /dev/shm of its own takes a mount namespace, which only root may make")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # our Javas live for seconds: what they compile well does not pay
 OLDEST = 17  # what Spark 4 runs on
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,6 +47,7 @@ def spark_environment():
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK)
 
 
 @pytest.fixture(scope="session")

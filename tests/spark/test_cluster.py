@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, alone, needs_root  # noqa: F401 - a fixture
+from cluster import ROOT, alone, needs_root, single  # noqa: F401 - fixtures
 
 SESSION = """
 import json, sys
@@ -83,28 +83,22 @@ say({name: trainer.report[name] for name in ("nodes", "merges", "test_accuracy",
     assert report["test_accuracy"] > 0.85
 
 
-def test_a_rank_sees_its_own_gpu_only(alone):  # noqa: F811
-    """Spark is told of two GPUs by a discovery script, as its documentation has it; no driver of one is needed for that."""
-    script = Path(alone.folder, "gpus")
-    script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["4", "7"]}\'\n')
-    script.chmod(0o755)
-    alone.worker(2, options=f"-Dspark.worker.resource.gpu.amount=2 -Dspark.worker.resource.gpu.discoveryScript={script}")
+def test_a_rank_sees_its_own_gpu_only(single):  # noqa: F811
     conf = {"spark.executor.cores": 1, "spark.executor.resource.gpu.amount": 1, "spark.task.resource.gpu.amount": 1}
-    (ranks,) = said(alone.submit(ADD + "say(spark_bridge.run(add, num_workers=2))", conf=conf))
+    (ranks,) = said(single.submit(ADD + "say(spark_bridge.run(add, num_workers=2))", conf=conf))
     assert sorted(rank["gpu"] for rank in ranks) == ["4", "7"]
 
 
-def test_the_package_travels_in_an_archive(alone):  # noqa: F811
+def test_the_package_travels_in_an_archive(single):  # noqa: F811
     """As docs/spark.md has it: spark-submit --archives, and PYTHONPATH of the executors."""
-    alone.worker(2)
-    archive = alone.folder / "dkcore.tar.gz"
+    archive = single.folder / "dkcore.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
         for name in ("dkcore", "spark_bridge"):
             packed.add(ROOT / name, name, filter=lambda info: None if "__pycache__" in info.name else info)
     options = ("--archives", f"{archive}#site")
-    done = alone.submit(ADD + "say(spark_bridge.run(add, num_workers=2))", conf={"spark.executorEnv.PYTHONPATH": "site"}, options=options)
+    done = single.submit(ADD + "say(spark_bridge.run(add, num_workers=2))", conf={"spark.executorEnv.PYTHONPATH": "site"}, options=options)
     (ranks,) = said(done)
-    assert all(rank["dkcore"].startswith(str(alone.folder / "worker-1")) for rank in ranks)
+    assert all(rank["dkcore"].startswith(str(single.folder / "worker-1")) for rank in ranks)
 
 
 def bare_python(folder: Path, *, version: str = "") -> Path:
@@ -131,11 +125,10 @@ def bare_python(folder: Path, *, version: str = "") -> Path:
     ("version", "message"),
     [("", "Expected dkcore on executor .*No module named"), ("9.9", "Expected dkcore .* as on the driver. Received: 9.9")],
 )
-def test_an_executor_without_the_package_is_named(alone, version, message):  # noqa: F811
-    alone.worker(2)
-    python = bare_python(alone.folder / "bare", version=version)
+def test_an_executor_without_the_package_is_named(single, version, message, tmp_path):  # noqa: F811
+    python = bare_python(tmp_path / "bare", version=version)
     env = {"PYSPARK_PYTHON": str(python)}
-    done = alone.submit(ADD + "spark_bridge.run(add, num_workers=2)", conf={"spark.pyspark.python": python}, check=False, env=env)
+    done = single.submit(ADD + "spark_bridge.run(add, num_workers=2)", conf={"spark.pyspark.python": python}, check=False, env=env)
     assert done.returncode != 0
     assert re.search(f"dkcore.errors.MissingError: {message}", done.stdout), done.stdout[-3000:]
 
@@ -156,10 +149,9 @@ dk.ADAG(model, loss="mse").train(frame)
     assert "emptyDir" in done.stdout
 
 
-def test_dynamic_allocation_is_refused(alone):  # noqa: F811
-    alone.worker(2)
+def test_dynamic_allocation_is_refused(single):  # noqa: F811
     conf = {"spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.shuffleTracking.enabled": "true"}
-    done = alone.submit(ADD + "spark_bridge.run(add, num_workers=2)", conf=conf, check=False)
+    done = single.submit(ADD + "spark_bridge.run(add, num_workers=2)", conf=conf, check=False)
     assert done.returncode != 0
     assert "set spark.dynamicAllocation.enabled=false" in done.stdout, done.stdout[-3000:]
 
