@@ -14,6 +14,7 @@ from ranks_of import left_behind
 
 import dkcore as dk
 from dkcore.errors import DataError, RankError
+from spark_bridge.dataframe import RECORDS
 
 ROWS = 3000
 
@@ -69,7 +70,9 @@ def test_several_columns_are_several_inputs(frame):
     two = keras.Model({"a": left, "b": right}, out)
     names = {"features_col": {"a": "left", "b": "right"}, "label_col": "hot"}
     trainer = dk.ADAG(two, keras.optimizers.Adam(0.05), "categorical_crossentropy", num_epoch=2, **names)
+    before = frame.sparkSession.conf.get(RECORDS)
     trainer.train(frame, validation_data=frame)
+    assert frame.sparkSession.conf.get(RECORDS) == before
     assert trainer.report["samples"] == 2 * ROWS
     assert trainer.report["test_accuracy"] > 0.85
 

@@ -211,7 +211,7 @@ def executor_of(rank: dict) -> int:
 
 
 def test_a_killed_executor_ends_everything(spark_environment, tmp_path):
-    with driver(tmp_path, "local-cluster[2,1,1024]") as process:
+    with driver(tmp_path, "local-cluster[2,2,1024]") as process:
         told = pids(tmp_path)
         os.kill(executor_of(told[1]), signal.SIGKILL)
         began = time.monotonic()
