@@ -68,7 +68,7 @@ def main() -> None:
         predicted = LabelIndexTransformer(output_dim=10).transform(ModelPredictor(trained).predict(test))
         accuracy = AccuracyEvaluator(prediction_col="prediction_index").evaluate(predicted)
         speed = trainer.report["samples_per_s"]
-        table.add_row(kind.__name__, f"{accuracy:.3f}", f"{speed:,.0f}", f"{trainer.get_training_time():.1f}")
+        table.add_row(kind.__name__, f"{accuracy:.3f}", f"{speed:,.0f}" if speed else "-", f"{trainer.get_training_time():.1f}")
     Console().print(table)
     spark.stop()
 
