@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, alone, needs_root, single  # noqa: F401 - fixtures
+from standalone import ROOT, alone, needs_root, single  # noqa: F401 - fixtures
 
 SESSION = """
 import json, sys

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from cluster import ROOT
 from conftest import settings
+from standalone import ROOT
 
 OLDER = ROOT / "build/pyspark-3.5"
 SCRIPT = f"""
