@@ -26,13 +26,13 @@ def cases(quick: bool) -> list[Case]:
 
 
 def make(workers: int, straggler: float | None = None) -> Case:
-    """simulation/staleness/WORKERSworkers and simulation/exchanges_per_s/WORKERSworkers: predicted over measured.
+    """simulation/staleness/WORKERSworkers and simulation/exchanges_per_s/WORKERSworkers: predicted over measured; staleness/WORKERSworkers.
 
     With a straggler the staleness is the straggler's: the mean is n - 1 however fast workers are.
     """
     rest = f"{workers}workers" + ("/straggler" if straggler else "")
     pace = {workers - 1: straggler} if straggler else {}
-    return Case(f"simulation/staleness/{rest}", f"simulation/exchanges_per_s/{rest}", workers=workers, pace=pace)
+    return Case(f"simulation/staleness/{rest}", f"simulation/exchanges_per_s/{rest}", f"staleness/{rest}", workers=workers, pace=pace)
 
 
 def exchange_time(crew: Crew, case: Case) -> float:
@@ -74,7 +74,9 @@ def bench_simulation(case, turns, quick):
 
             turns({"run": run}, rounds=2 if quick else 7, verify=run)
     predicted, measured = np.transpose(rounds[1:], (1, 2, 0))  # the first was the verification, and warms up
-    for key, guess, truth, more in zip(case.keys, predicted, measured, ("", f", {1e3 * np.median(times):.2f} ms each"), strict=True):
+    for key, guess, truth, more in zip(case.keys, predicted, measured, ("", f", {1e3 * np.median(times):.2f} ms each"), strict=False):
         note = f"predicted {np.median(guess):.2f}, measured {np.median(truth):.2f}{more}"
         # One worker alone is never stale: there 0 / 0 is a good prediction.
         turns.figure(key, np.divide(guess, truth, out=np.ones_like(guess), where=(guess != 0) | (truth != 0)), note=note)
+    who = "of the slow worker" if case.pace else "of all workers"
+    turns.figure(case.keys[2], measured[0], "commits", note=f"of others between two exchanges, {who}")

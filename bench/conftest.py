@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item, call):
     """A case that fails, is skipped, or gives less than it promised leaves its keys in the report, with the reason."""
     result = yield
     report, keys = item.config.stash[REPORT], item.get_closest_marker("figures").args
-    missing = [key for key in keys if key not in report.figures]
+    missing = [key for key in keys if key not in report.figures and key not in report.absent]
     if result.skipped:
         report.absent |= dict.fromkeys(missing, str(result.longrepr[2]).removeprefix("Skipped: "))
     elif result.failed:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["BATCH", "LEARNING_RATE", "LOSS", "accuracy", "born", "load", "model", "save"]
+__all__ = ["BATCH", "LEARNING_RATE", "LOSS", "accuracy", "born", "load", "loss", "model", "save"]
 
 WIDTHS = (784, 500, 500, 10)
 BATCH, LEARNING_RATE, LOSS = 32, 0.001, "sparse_categorical_crossentropy"  # and Adam
@@ -36,9 +36,20 @@ def model(weights: list[np.ndarray]):
 
 def accuracy(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
     """Of the perceptron with these weights; computed here, whoever trained it."""
+    return float((logits(weights, x).argmax(1) == y).mean())
+
+
+def loss(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> float:
+    """Its mean cross entropy, in nats."""
+    found = logits(weights, x)
+    found -= found.max(1, keepdims=True)
+    return float((np.log(np.exp(found).sum(1)) - found[np.arange(len(y)), y]).mean())
+
+
+def logits(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
     for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
         x = np.maximum(x @ kernel + bias, 0)
-    return float(((x @ weights[-2] + weights[-1]).argmax(1) == y).mean())
+    return x @ weights[-2] + weights[-1]
 
 
 def save(path: str | Path, weights: list[np.ndarray]) -> None:

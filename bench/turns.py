@@ -48,6 +48,10 @@ class Turns:
         self.benchmark.extra_info[key] = figure.value
         return figure
 
+    def absent(self, key: str, reason: str) -> None:
+        """Note why this figure is missing, where that is no failure."""
+        self.report.absent[key] = reason
+
 
 def replay(measured) -> Callable[[], float]:
     """A side for times that were taken elsewhere, in turn with those of the other sides."""
