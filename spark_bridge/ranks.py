@@ -38,7 +38,10 @@ def run(fn: Callable, args: Sequence = (), kwargs: Mapping[str, Any] | None = No
 
 
 def session(spark: "SparkSession | None") -> "SparkSession":
-    """The session that is given, or the active one, or a new one."""
+    """The session that is given, or the active one, or the process' own, or a new one.
+
+    A thread of its own, and a notebook after an interrupt, has no active one.
+    """
     from pyspark.sql import SparkSession
 
     return spark or SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkcore.errors import ModelError, expected
+from spark_bridge.ranks import session
 
 if TYPE_CHECKING:
     import keras
@@ -20,7 +21,8 @@ def save_model(model: "keras.Model", path: str | Path, spark: "SparkSession | No
     """Write a model to ``path``, in Keras' own format.
 
     Nobody sees a part of it: it is copied beside the path, and then renamed. spark: the session whose settings count; the active
-    one by default. FileExistsError when something is there, unless overwrite: then it is gone for the moment of the renaming.
+    one, or a new one, by default. FileExistsError when something is there, unless overwrite: then it is gone for the moment of the
+    renaming.
     """
     import keras
 
@@ -53,11 +55,7 @@ class Place:
     """A path on a file system of Hadoop's."""
 
     def __init__(self, path: str | Path, spark: "SparkSession | None"):
-        from pyspark.sql import SparkSession
-
-        spark = spark or SparkSession.getActiveSession()
-        if spark is None:
-            raise ValueError(expected("a Spark session", "none that is active", "Pass spark=."))
+        spark = session(spark)
         self.java = spark.sparkContext._jvm.org.apache.hadoop.fs.Path
         self.path = self.java(str(path))
         # Not of the context alone: the session may have settings of its own.

@@ -1,6 +1,7 @@
 """Models on file systems of Hadoop's: what was saved is loaded, and nothing else is left."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -38,6 +39,12 @@ def test_there_and_back(spark, folder, model, tmp_path):
     left = {path.name for path in (tmp_path / "a folder/deep/er").iterdir()}
     assert left - {".my model.keras.crc"} == {"my model.keras"}
     assert same(keras.saving.load_model(tmp_path / "a folder/deep/er/my model.keras"), model)
+
+
+def test_a_thread_of_its_own_has_no_active_session_and_needs_none(spark, model, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(save_model, model, tmp_path / "a.keras").result()
+        assert same(pool.submit(load_model, tmp_path / "a.keras").result(), model)
 
 
 def test_what_is_there_is_replaced_only_on_request(folder, model):
