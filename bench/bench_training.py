@@ -1,8 +1,8 @@
 """What do exchanges cost a training, and how fast is it compared with a plain ``fit``?
 
 The demo: a perceptron 784-500-500-10 on images like MNIST's, Adam, batches of 32, ADAG with a window of 12 on two
-workers that share the cores fairly. Whole epochs in turn: with exchanges; with a window that never ends, so that there
-are none; without our callback; and a plain ``fit`` in one process on all cores.
+workers that share the cores fairly. Whole epochs in turn: with exchanges; with the rule's kernel on private memory where they would
+be; with a window that never ends, so that there are none; without our callback; and a plain ``fit`` in one process on all cores.
 """
 
 import os
@@ -32,7 +32,7 @@ MODEL = Path(__file__).parent.parent / "examples" / "mnist.py"
 def cases(quick: bool) -> list[Case]:
     """TensorFlow is the demo; the others when there is time."""
     names = {"tensorflow": "demo", "jax": "jax", "torch": "torch"}
-    questions = ("exchange_share", "throughput_vs_no_exchange", "throughput_vs_no_callback")
+    questions = ("exchange_share", "exchange_share_limit", "throughput_vs_no_exchange", "throughput_vs_no_callback")
     made = []
     for backend in BACKENDS[:1] if quick else BACKENDS:
         keys = [f"{question}/{names[backend]}" for question in questions]
@@ -46,11 +46,11 @@ def bench_training(case, turns, quick):
         pytest.skip(f"{case.backend} is not installed: pip install 'dkcore[{case.backend}]'")
     with ExitStack() as stack:
         center, crew, plain = set_up(stack, case.backend, case.samples)
-        shares = []
+        shares: dict[str, list[float]] = {"exchanging": [], "passing": []}
 
-        def exchanging() -> float:
-            seconds = crew.seconds("exchanging")
-            shares.append(np.mean(crew.ask("exchange_share")))
+        def sharing(what: str) -> float:
+            seconds = crew.seconds(what)
+            shares[what].append(np.mean(crew.ask("exchange_share")))
             return seconds
 
         def verify() -> None:
@@ -60,11 +60,12 @@ def bench_training(case, turns, quick):
             plain.ask("warm")
 
         sides = {name: lambda name=name: crew.seconds(name) for name in ("endless", "alone")}
-        sides = {"exchanging": exchanging, **sides, "plain": lambda: plain.seconds("fit")}
+        sides = {what: lambda what=what: sharing(what) for what in shares} | sides | {"plain": lambda: plain.seconds("fit")}
         seconds = turns(sides, rounds=case.rounds, verify=verify)
     rates = {name: f"{case.samples / np.median(values):,.0f}" for name, values in seconds.items()}
-    turns.figure(case.keys[0], shares, note="of the time of an epoch, window 12")
-    for key, rival in zip(case.keys[1:], ("endless", "alone", "plain"), strict=True):
+    turns.figure(case.keys[0], shares["exchanging"], note="of the time of an epoch, window 12")
+    turns.figure(case.keys[1], shares["passing"], note="the same kernel on memory of the worker's own: this machine's limit")
+    for key, rival in zip(case.keys[2:], ("endless", "alone", "plain"), strict=True):
         turns.figure(key, seconds[rival] / seconds["exchanging"], note=f"{rates['exchanging']} and {rates[rival]} samples/s")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from bench.private import Private
 from dkcore import training
 from dkcore.center import Center
 from dkcore.data import Shard
@@ -33,12 +34,20 @@ class Trainee:
         options = {"rank": index, "samples_per_epoch": shard.samples, "batch_size": job.batch_size}
         self.callback = Exchange(self.center, job.the_rule, job.window, **options)
         self.never = Exchange(self.center, job.the_rule, ENDLESS, **options)
+        self.private = Private(job.the_rule, self.center.size, job.window)
 
     def exchanging(self) -> None:
         """An epoch with exchanges."""
-        start, before = time.perf_counter(), len(self.callback.durations)
-        self.fit([self.callback])
-        self.share = sum(self.callback.durations[before:]) / (time.perf_counter() - start)
+        self.share_of(self.callback)
+
+    def passing(self) -> None:
+        """An epoch with passes over private memory where the exchanges would be."""
+        self.share_of(self.private)
+
+    def share_of(self, callback) -> None:
+        start, before = time.perf_counter(), len(callback.durations)
+        self.fit([callback])
+        self.share = sum(callback.durations[before:]) / (time.perf_counter() - start)
 
     def endless(self) -> None:
         """An epoch of the same, with a window that never ends: one exchange after the last step."""
@@ -52,7 +61,7 @@ class Trainee:
         self.history = self.model.fit(self.dataset, verbose=0, shuffle=False, callbacks=callbacks).history
 
     def exchange_share(self) -> float:
-        """Of the last epoch with exchanges: the part of its time that they took."""
+        """Of the last epoch with exchanges, or with passes: the part of its time that they took."""
         return self.share
 
     def exchanges(self) -> int:
