@@ -24,6 +24,7 @@ from dkcore.errors import DataError, expected
 from dkcore.merging import Merging
 from dkcore.rule import ENGINE_SCALARS, Rule
 from dkcore.rules import REGISTRY
+from dkcore.startup import keep_compiled, without
 from dkcore.synchronous import METHODS, Synchronous, check_staleness
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ class Job:
         """Train, as one rank of ``world``."""
         os.environ["KERAS_BACKEND"] = self.backend  # before the first import of keras
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from dkcore.training import train
+        if self.backend == "jax":
+            keep_compiled(os.environ)
+        with without("matplotlib", "pandas"):
+            from dkcore.training import train
 
         train(self, world)
 

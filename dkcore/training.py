@@ -1,6 +1,5 @@
 """What one rank does with a job: build the model, join the center, fit its shard, leave its sums and its history."""
 
-import contextlib
 import importlib
 import importlib.util
 import json
@@ -20,6 +19,7 @@ from dkcore.evaluation import Evaluation
 from dkcore.exchange import Exchange
 from dkcore.history import CENTER
 from dkcore.pool import shards
+from dkcore.startup import spare_tensorflow
 
 if TYPE_CHECKING:
     from dkcore.job import Job
@@ -90,18 +90,6 @@ def attend(model: keras.Model, callbacks: list[keras.callbacks.Callback]) -> Non
     together = keras.callbacks.CallbackList(callbacks, model=model)
     together.on_train_begin()
     together.on_train_end()
-
-
-def spare_tensorflow(backend: str) -> None:
-    """Let Keras on another backend take TensorFlow for absent.
-
-    Wherever it seeds, saves or loads it would import TensorFlow to see whether something is a tensor of it: 5 s a rank.
-    """
-    with contextlib.suppress(ImportError):  # it is no public module of Keras; without it we only lose the time
-        from keras.src.utils import module_utils
-
-        if backend != "tensorflow" and "tensorflow" not in sys.modules:
-            module_utils.tensorflow._available = False
 
 
 def build(job: "Job") -> keras.Model:

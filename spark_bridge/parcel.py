@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dkcore.errors import MissingError, ModelError, expected
+from dkcore.startup import keep_compiled, spare_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -89,9 +90,9 @@ def start_keras(backend: str, modules: tuple[tuple[str, str | None], ...]) -> No
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend
+        if backend == "jax":
+            keep_compiled(os.environ)
     import keras
-
-    from dkcore.training import spare_tensorflow
 
     spare_tensorflow(keras.backend.backend())
     for name, text in modules:
