@@ -9,7 +9,7 @@ from bench.crew import Crew
 __all__ = ["MEMBERS", "Team"]
 
 MEMBERS = 2  # workers that a team has; a case may let fewer of them work
-PROVEN = 10_000_000  # parameters to exchange for a proof, if that is more than one exchange
+PROVEN = 4_000_000  # parameters to exchange for a proof, if that is more than one exchange
 MOST = 10  # exchanges of one worker and set for a proof
 
 
