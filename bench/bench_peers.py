@@ -12,7 +12,7 @@ import pytest
 from bench.case import Case
 from bench.kept import Kept
 from bench.peers.contest import Contest, side_of
-from bench.peers.table import OURS, PEERS, absent
+from bench.peers.table import OURS, PEERS, absent, version
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
 MIDDLE = 1_000_000
@@ -76,16 +76,16 @@ def bench_peers(case, turns, kept, ours, found):
         ours.close()
         raise
     contests[entry.name] = contest
-    tell(case, contest, turns)
+    tell(case, contest, f"{entry.package} {version(entry.package)}", turns)
 
 
-def tell(case: Case, contest: Contest, turns) -> None:
+def tell(case: Case, contest: Contest, who: str, turns) -> None:
     """The figures of one peer."""
     keys = iter(case.keys)
     for given in LINES.values():
         for kind in ("median", "mean"):
             theirs, ours = contest.of("theirs", given, kind), contest.of("ours", given, kind)
-            note = f"ours {np.median(ours) * 1e6:,.1f} us, theirs {np.median(theirs) * 1e6:,.1f} us ({kind})"
+            note = f"{who}: {np.median(theirs) * 1e6:,.1f} us, ours {np.median(ours) * 1e6:,.1f} us ({kind})"
             turns.figure(next(keys), theirs / ours, note=note)
     for given in LINES.values():
         for kind in ("median", "mean"):

@@ -25,8 +25,8 @@ ENDING = 30.0  # seconds to end after its input has
 class Peer:
     """``python -m module``, whose main part calls `serve`. A context manager; it ends with us, for its input does.
 
-    python: of its environment. environment: variables besides ours. patience: seconds for one answer. Its words and its children's go to a log, of which an error
-    shows the end.
+    python: of its environment. environment: variables besides ours. patience: seconds for one answer. Its words and its children's
+    go to a log, of which an error shows the end.
     """
 
     def __init__(self, python: str | Path, module: str, environment: dict[str, str] | None = None, patience: float = PATIENCE):

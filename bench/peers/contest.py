@@ -20,7 +20,7 @@ MOST = 2000  # exchanges a round
 
 def side_of(entry: Entry, stack: ExitStack) -> Peer:
     """Its processes."""
-    return stack.enter_context(Peer(entry.python, f"bench.peers.{entry.module}", entry.environment, PATIENCE))
+    return stack.enter_context(Peer(entry.python, entry.module, entry.environment, PATIENCE))
 
 
 class Contest:

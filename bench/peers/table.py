@@ -4,10 +4,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["BUILD", "DIST_KERAS", "PEERS", "Entry", "absent"]
+__all__ = ["BUILD", "DIST_KERAS", "ENVIRONMENTS", "OURS", "PEERS", "Entry", "absent", "version"]
 
 BUILD = Path(__file__).parents[2] / "build"
 DIST_KERAS = BUILD / "dist-keras"
@@ -18,7 +19,7 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer. name: in keys. module: in this package. variant: which of the ways that the module knows.
+    """A peer. name: in keys. module: what ``python -m`` runs. variant: which of the ways that the module knows.
 
     package: what must be there to import; one of ENVIRONMENTS has its own Python. rotates: whether its vectors can be several
     sets used in turn, so that caches do not flatter; if not, ours are not, either.
@@ -39,30 +40,37 @@ class Entry:
 
 def mpi(kind: str) -> list[Entry]:
     variants = ("allreduce", "accumulate", "get_accumulate")
-    return [Entry(f"{kind}_{variant}", "mpi", variant, kind, environment={"DKCORE_BENCH_MPI": kind}) for variant in variants]
+    return [Entry(f"{kind}_{variant}", "bench.peers.mpi", variant, kind, environment={"DKCORE_BENCH_MPI": kind}) for variant in variants]
 
 
-OURS = Entry("dkcore", "ours")
+OURS = Entry("dkcore", "bench.peers.ours")
 PEERS = {
     entry.name: entry
     for entry in (
-        Entry("numpy", "numpy_lock"),
+        Entry("numpy", "bench.peers.numpy_lock"),
         *mpi("mpich"),
         *mpi("openmpi"),
-        Entry("gloo_allreduce", "gloo", "allreduce", "torch"),
-        Entry("gloo_add", "gloo", "add", "torch", rotates=False),
-        Entry("tensorflow", "tensorflow_server", "", "tensorflow", rotates=False, environment=QUIET),
-        Entry("ray", "ray_actor", "", "ray", rotates=False),
-        Entry("dist_keras", "dist_keras", "", "dist-keras", rotates=False),
-        Entry("elephas_socket", "elephas_server", "socket", "elephas", rotates=False, environment=QUIET),
-        Entry("elephas_http", "elephas_server", "http", "elephas", rotates=False, environment=QUIET),
+        Entry("gloo_allreduce", "bench.peers.gloo", "allreduce", "torch"),
+        Entry("gloo_add", "bench.peers.gloo", "add", "torch", rotates=False),
+        Entry("tensorflow", "bench.peers.tensorflow_server", "", "tensorflow", rotates=False, environment=QUIET),
+        Entry("ray", "bench.peers.ray_actor", "", "ray", rotates=False),
+        Entry("dist_keras", "bench.peers.dist_keras", "", "dist-keras", rotates=False),
+        Entry("elephas_socket", "bench.peers.elephas_server", "socket", "elephas", rotates=False, environment=QUIET),
+        Entry("elephas_http", "bench.peers.elephas_server", "http", "elephas", rotates=False, environment=QUIET),
     )
 }
 
 
+def version(package: str) -> str:
+    """Its version, wherever it is."""
+    places = {**ENVIRONMENTS, "openmpi": BUILD / "openmpi"}
+    folders = list(map(str, places[package].glob("lib/python*/site-packages"))) if package in places else [*sys.path, str(DIST_KERAS)]
+    return next(found.version for found in distributions(name=package, path=folders))
+
+
 @cache
 def absent(package: str) -> str | None:
-    """Why a package is not there; None when it is."""
+    """Why a package is not there; None when it is. pip installs a package with all that it needs, or not at all."""
     if package in ENVIRONMENTS:
         return absent_of(package, ENVIRONMENTS[package])
     if package == "dist-keras":
