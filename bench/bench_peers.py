@@ -16,7 +16,7 @@ from bench.peers.table import OURS, PEERS, absent, version
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
 MIDDLE = 1_000_000
-LINES = {"": False, "/delta": True}  # of keys: whether the delta is given
+TIMES = {"": (False, "median"), "/mean": (False, "mean"), "/delta": (True, "median")}  # of keys: whether the delta is given; what of them
 
 
 def cases(quick: bool) -> list[Case]:
@@ -28,16 +28,15 @@ def cases(quick: bool) -> list[Case]:
 def make(name: str, size: int, workers: int) -> Case:
     """vs_PEER/SIZE/WORKERSworkers first, then its means, and the microseconds of the peer."""
     point = f"{size}/{workers}workers"
-    keys = [f"{which}/{point}{line}" for line in LINES for which in (f"vs_{name}", f"vs_{name}_mean")]
-    keys += [f"peer_us/{name}/{point}{line}{kind}" for line in LINES for kind in ("", "/mean")]
+    keys = [f"vs_{name}/{point}", f"vs_{name}_mean/{point}", f"vs_{name}/{point}/delta"]
+    keys += [f"peer_us/{name}/{point}{kind}" for kind in TIMES]
     return Case(*keys, name=name, size=size, workers=workers, serves=summary(size, workers).keys)
 
 
 def summary(size: int, workers: int) -> Case:
     """Of all peers: how ours compares with the best of them, and its microseconds."""
     point = f"{size}/{workers}workers"
-    keys = [f"{which}/{point}" for which in ("vs_best_peer", "vs_best_peer_mean")]
-    keys += [f"peer_us/dkcore/{point}{line}{kind}" for line in LINES for kind in ("", "/mean")]
+    keys = [f"vs_best_peer/{point}", f"vs_best_peer_mean/{point}", *(f"peer_us/dkcore/{point}{kind}" for kind in TIMES)]
     return Case(*keys, name=None, size=size, workers=workers)
 
 
@@ -82,14 +81,12 @@ def bench_peers(case, turns, kept, ours, found):
 def tell(case: Case, contest: Contest, who: str, turns) -> None:
     """The figures of one peer."""
     keys = iter(case.keys)
-    for given in LINES.values():
-        for kind in ("median", "mean"):
-            theirs, ours = contest.of("theirs", given, kind), contest.of("ours", given, kind)
-            note = f"{who}: {np.median(theirs) * 1e6:,.1f} us, ours {np.median(ours) * 1e6:,.1f} us ({kind})"
-            turns.figure(next(keys), theirs / ours, note=note)
-    for given in LINES.values():
-        for kind in ("median", "mean"):
-            turns.figure(next(keys), contest.of("theirs", given, kind) * 1e6, "us")
+    for given, kind in TIMES.values():
+        theirs, ours = contest.of("theirs", given, kind), contest.of("ours", given, kind)
+        note = f"{who}: {np.median(theirs) * 1e6:,.1f} us, ours {np.median(ours) * 1e6:,.1f} us ({kind})"
+        turns.figure(next(keys), theirs / ours, note=note)
+    for given, kind in TIMES.values():
+        turns.figure(next(keys), contest.of("theirs", given, kind) * 1e6, "us")
 
 
 def conclude(case: Case, contests: dict[str, Contest], turns) -> None:
@@ -99,7 +96,6 @@ def conclude(case: Case, contests: dict[str, Contest], turns) -> None:
         ratios = {name: contest.of("theirs", False, kind) / contest.of("ours", False, kind) for name, contest in contests.items()}
         best = min(ratios, key=lambda name: np.median(ratios[name]))
         turns.figure(next(keys), ratios[best], note=f"{best}, of {len(ratios)} peers")
-    for given in LINES.values():
-        for kind in ("median", "mean"):
-            ours = np.concatenate([contest.of("ours", given, kind) for contest in contests.values()])
-            turns.figure(next(keys), ours * 1e6, "us", note=f"beside {len(contests)} peers")
+    for given, kind in TIMES.values():
+        ours = np.concatenate([contest.of("ours", given, kind) for contest in contests.values()])
+        turns.figure(next(keys), ours * 1e6, "us", note=f"beside {len(contests)} peers")

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 __all__ = ["OURS", "peer_times"]
 
 OURS = "dkcore"
-KEY = re.compile(r"peer_us/(?P<name>[^/]+)/(?P<size>\d+)/(?P<workers>\d+)workers(?P<delta>/delta)?(?P<mean>/mean)?")
+KEY = re.compile(r"peer_us/(?P<name>[^/]+)/(?P<size>\d+)/(?P<workers>\d+)workers(?P<kind>|/mean|/delta)")
 
 
-def peer_times(
-    flat: Mapping[str, float | int | str], workers: int = 2, *, given: bool = False, mean: bool = False
-) -> dict[str, dict[int, float]]:
+def peer_times(flat: Mapping[str, float | int | str], workers: int = 2, kind: str = "") -> dict[str, dict[int, float]]:
     """Microseconds of an exchange by size, ascending, of each name; ours is named `OURS` and comes first, then the fastest.
 
-    given: of the exchange that is handed its delta. mean: the mean of the slowest worker, not the median.
+    kind: "" the median; "mean", of the slowest worker; "delta", the median of exchanges that are handed their delta.
 
     >>> peer_times({"peer_us/ray/1000/2workers": 900.0, "peer_us/dkcore/1000/2workers": 1.0, "peer_us/ray/1000/2workers/mean": 950.0})
     {'dkcore': {1000: 1.0}, 'ray': {1000: 900.0}}
@@ -22,7 +20,7 @@ def peer_times(
     found: dict[str, dict[int, float]] = {}
     for key, value in flat.items():
         match = KEY.fullmatch(key)
-        if match and int(match["workers"]) == workers and (bool(match["delta"]), bool(match["mean"])) == (given, mean):
+        if match and int(match["workers"]) == workers and match["kind"].removeprefix("/") == kind:
             found.setdefault(match["name"], {})[int(match["size"])] = float(value)
     sizes = {name: dict(sorted(times.items())) for name, times in found.items()}
     return dict(sorted(sizes.items(), key=lambda item: (item[0] != OURS, list(item[1].values())[-1])))  # by time at the largest size

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.peer import Peer
 from bench.peer_times import OURS, peer_times
 from bench.peers import __main__ as installer
 from bench.peers import table
+from bench.peers.numpy_lock import Numpy
 from bench.peers.worker import shapes_of, views
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +76,7 @@ def planted(tmp_path_factory) -> dict:
 
 
 def test_a_peer_whose_center_is_wrong_is_found_and_not_timed(planted):
-    assert "the center is not the sum of what was exchanged" in planted["failed/vs_wrong/7/1workers"]
+    assert "what came back is not the center" in planted["failed/vs_wrong/7/1workers"]
     assert not any(key.startswith(("vs_wrong/", "peer_us/wrong/")) for key in planted)
 
 
@@ -93,6 +95,19 @@ def test_the_best_peer_is_named_and_ours_has_its_times(planted):
     assert planted["note/vs_best_peer/100/2workers"] == "numpy, of 1 peers"
     assert planted["vs_best_peer/100/2workers"] == planted["vs_numpy/100/2workers"]
     assert list(peer_times(planted, workers=1)) == [OURS, "numpy"]
+
+
+def test_a_center_that_lost_something_is_found_at_the_end(tmp_path):
+    center = np.memmap(tmp_path / "center", np.float32, "w+", shape=(2, 50_000))
+    worker = Numpy(0, 1, threading.Lock())
+    worker.prepare(50_000, 1, 2, str(tmp_path / "center"))
+    worker.learn(2, False, 3)
+    worker.learn(1, True, 3)
+    worker.prove(3)
+    center[1, 12_345] -= 1
+    with pytest.raises(AssertionError, match="the center is not the sum of what was exchanged"):
+        worker.prove(3)
+    worker.close()
 
 
 def processes_with(mark: str) -> list[str]:
@@ -146,11 +161,10 @@ def test_a_peer_proves_itself_and_is_timed_and_nothing_is_left(name, tmp_path):
 def test_every_peer_has_its_times_at_every_size_where_a_plot_looks_for_them():
     keys = [key for case in bench_peers.cases(quick=False) for key in case.keys]
     assert len(keys) == len(set(keys))
-    for given in (False, True):
-        for mean in (False, True):
-            times = peer_times(dict.fromkeys(keys, 1.0), workers=2, given=given, mean=mean)
-            assert set(times) == {OURS, *table.PEERS}
-            assert all(tuple(found) == bench_peers.SIZES for found in times.values())
+    for kind in ("", "mean", "delta"):
+        times = peer_times(dict.fromkeys(keys, 1.0), workers=1, kind=kind)
+        assert set(times) == {OURS, *table.PEERS}
+        assert all(tuple(found) == bench_peers.SIZES for found in times.values())
 
 
 def test_who_asks_for_the_best_peer_gets_all_of_them():

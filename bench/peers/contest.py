@@ -15,7 +15,7 @@ PATIENCE = 100.0  # seconds for one answer of a peer
 SECONDS = 0.25  # of measuring, for each side and line
 ROUNDS = 9
 FEWEST = 3  # rounds of one exchange each, of a slow peer
-MOST = 2000  # exchanges a round
+MOST = 5000  # exchanges a round
 
 
 def side_of(entry: Entry, stack: ExitStack) -> Peer:
