@@ -1,5 +1,6 @@
 """One peer against ours at one size, in turn."""
 
+import tempfile
 from contextlib import ExitStack
 
 import numpy as np
@@ -19,8 +20,9 @@ MOST = 5000  # exchanges a round
 
 
 def side_of(entry: Entry, stack: ExitStack) -> Peer:
-    """Its processes."""
-    return stack.enter_context(Peer(entry.python, entry.module, entry.environment, PATIENCE))
+    """Its processes; their temporary files go with them, even if they must be killed."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dkb-", ignore_cleanup_errors=True))
+    return stack.enter_context(Peer(entry.python, entry.module, entry.environment | {"TMPDIR": folder}, PATIENCE))
 
 
 class Contest:

@@ -25,6 +25,8 @@ def handed(c, w):
 class Ours(Worker):
     """A slot of each center."""
 
+    needs_delta = False
+
     def join(self, names: list[str]) -> None:
         self.centers = [dk.Center.attach(name) for name in names] if self.working else []
         self.slots = [center.worker(self.index) for center in self.centers]
@@ -39,8 +41,8 @@ class Ours(Worker):
     def given(self, place: int):
         return partial(self.slots[place].call(handed).flat, self.w[place])
 
-    def hand(self, place: int, step: np.ndarray) -> None:
-        np.copyto(self.w[place], step)
+    def hand(self, place: int) -> np.ndarray:
+        return self.w[place]
 
     def pull(self, place: int) -> None:
         self.slots[place].pull_call().flat(self.w[place])
@@ -56,7 +58,7 @@ class OurTeam(Team):
     """Centers of zeros."""
 
     def where(self, size: int, sets: int, variant: str) -> tuple:
-        self.centers = [self.stack.enter_context(dk.Center.create(np.full(size, 0, np.float32))) for _ in range(sets)]
+        self.centers = [self.stack.enter_context(dk.Center.create(np.zeros(size, np.float32))) for _ in range(sets)]
         return ([center.name for center in self.centers],)
 
     def verify(self) -> list[float]:

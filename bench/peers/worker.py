@@ -13,7 +13,9 @@ import numpy as np
 __all__ = ["WINDOW", "Worker", "shapes_of", "views"]
 
 WINDOW = 12
-PERIOD = 7  # of the numbers that are exchanged to prove a peer: small integers, which float32 adds exactly
+# What is exchanged to prove a peer: 0, 1, ... 6 again and again, which float32 adds exactly. Written piece by piece, in a cache.
+STEP = np.resize(np.arange(7, dtype=np.float32), 7 << 14)
+LINE = 16  # floats in a cache line
 SAMPLES = 4096  # elements that are looked at after each exchange; at the end all are
 SETTLING = 10.0  # seconds that a peer without acknowledgements may take to have added everything
 
@@ -22,11 +24,12 @@ class Worker:
     """Worker ``index`` of a team; those beyond the number that a case asks for stand idle, and do nothing."""
 
     sign = 1  # -1: this peer's center subtracts what it is handed
+    needs_delta = True  # in a vector of its own
     acknowledged = True  # what comes back from an exchange has in it what was sent
 
     def __init__(self, index: int, members: int) -> None:
-        self.index = index
-        self.working = False
+        self.index, self.working = index, False
+        self.memory = np.empty(0, np.float32)
 
     def prepare(self, size: int, workers: int, sets: int, *where) -> None:
         """Take vectors of that size, several sets to be used in rotation, and meet the center, which is zero."""
@@ -34,11 +37,24 @@ class Worker:
             self.leave()
         self.size, self.workers, self.working = size, workers, self.index < workers
         self.sets = range(sets if self.working else 0)
-        self.w = self.p = self.d = ()  # let go of the last ones first
-        self.w, self.p, self.d = ([np.full(size, 0, np.float32) for _ in self.sets] for _ in range(3))  # written, unlike np.zeros
+        self.w = self.p = self.d = self.acts = self.turns = ()  # let go of the last ones first
+        self.w, self.p, *self.d = self.vectors(3 if self.needs_delta else 2)
+        self.d = self.d[0] if self.d else [np.empty(0, np.float32)] * sets
         self.join(*where)
         self.acts = {False: [self.exchange(k) for k in self.sets], True: [self.given(k) for k in self.sets]}
         self.turns = {given: cycle(acts) for given, acts in self.acts.items()}
+
+    def vectors(self, kinds: int) -> np.ndarray:
+        """Zeros of shape (kinds, sets, size), each on a cache line of its own, in memory that is kept: to get it takes long."""
+        length = -(-self.size // LINE) * LINE
+        shape = (kinds, len(self.sets), length)
+        if self.memory.size < np.prod(shape) + LINE:
+            del self.memory
+            self.memory = np.empty(np.prod(shape) + LINE, np.float32)
+        first = -self.memory.ctypes.data % 64 // 4
+        values = self.memory[first : first + np.prod(shape)]
+        values.fill(0)
+        return values.reshape(shape)[..., : self.size]
 
     def join(self, *where) -> None:
         """Meet the center; all workers do it at once."""
@@ -78,9 +94,9 @@ class Worker:
         """Write the center to ``w``."""
         raise NotImplementedError
 
-    def hand(self, place: int, step: np.ndarray) -> None:
-        """Make ``step`` the ready delta."""
-        np.multiply(step, self.sign, out=self.d[place])
+    def hand(self, place: int) -> np.ndarray:
+        """Where the ready delta is to be written."""
+        return self.d[place]
 
     def run(self, count: int, given: bool) -> list[float]:
         """The seconds of each of ``count`` exchanges. The weights have not moved since the last one, which makes no difference."""
@@ -103,32 +119,35 @@ class Worker:
         if not self.working:
             self.rest()
             return []
-        step, seconds = numbers(self.size, self.index + 1), []
+        seconds, mine = [], self.index + 1
         chosen = np.unique(np.append(np.random.default_rng(self.index).integers(0, self.size, SAMPLES), [0, self.size - 1]))
+        step = STEP[chosen % STEP.size]
         for place, act in [(place, self.acts[given][place]) for _ in range(times) for place in self.sets]:
             before = self.w[place][chosen]
             if given:
-                self.hand(place, step)
+                for part, numbers in steps(self.hand(place)):
+                    np.multiply(numbers, self.sign * mine, out=part)
             else:
-                np.add(self.w[place], WINDOW * step, out=self.w[place])
+                for part, numbers in steps(self.w[place]):
+                    part += WINDOW * mine * numbers
             start = time.perf_counter()
             act()
             seconds.append(time.perf_counter() - start)
-            after, least = self.w[place][chosen], before + step[chosen] if self.acknowledged else 0
+            after, least = self.w[place][chosen], before + mine * step if self.acknowledged else 0
             assert given or np.array_equal(after, self.p[place][chosen]), "after an exchange w is not p"
-            assert np.all(after >= least) and np.all(after <= total * numbers(PERIOD)[chosen % PERIOD]), "what came back is not the center"
+            assert np.all(after >= least) and np.all(after <= total * step), "what came back is not the center"
         self.rest()
         return seconds
 
     def prove(self, total: int) -> None:
         """The center is what all have added, in every element of every set. Then w = p = c and d = 0."""
         for place in self.sets:
-            expected, patience = numbers(self.size, total), time.monotonic() + (0 if self.acknowledged else SETTLING)
+            patience = time.monotonic() + (0 if self.acknowledged else SETTLING)
             self.pull(place)
-            while not np.array_equal(self.w[place], expected) and time.monotonic() < patience:
+            while not (right := is_sum(self.w[place], total)) and time.monotonic() < patience:
                 time.sleep(0.05)
                 self.pull(place)
-            assert np.array_equal(self.w[place], expected), "the center is not the sum of what was exchanged"
+            assert right, "the center is not the sum of what was exchanged"
             np.copyto(self.p[place], self.w[place])
             self.d[place].fill(0)
         self.rest()
@@ -138,9 +157,15 @@ class Worker:
             self.leave()
 
 
-def numbers(size: int, times: int = 1) -> np.ndarray:
-    """A step: 0, 1, ... 6 again and again, times a number."""
-    return np.resize(np.arange(PERIOD, dtype=np.float32) * times, size)
+def steps(vector: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The vector in pieces, each with the numbers of a step."""
+    pieces = [vector[begin : begin + STEP.size] for begin in range(0, vector.size, STEP.size)]
+    return [(piece, STEP[: piece.size]) for piece in pieces]
+
+
+def is_sum(vector: np.ndarray, total: int) -> bool:
+    """Is it so many steps, in every element?"""
+    return all(np.array_equal(piece, total * numbers) for piece, numbers in steps(vector))
 
 
 def shapes_of(size: int) -> list[tuple[int, ...]]:
