@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import time
 import traceback
+from multiprocessing.connection import wait
 from typing import Any
 
 __all__ = ["Crew"]
@@ -58,8 +59,12 @@ class Crew:
         return answer
 
     def answers(self) -> list[Any]:
-        """One answer of each worker."""
-        return [self.answer(*member) for member in self.members]
+        """One answer of each worker; an error as soon as one has it, for others may wait for that one."""
+        found, processes = {}, {connection: process for process, connection in self.members}
+        while waited := [connection for connection in processes if connection not in found]:
+            for connection in wait(waited, PATIENCE) or waited[:1]:
+                found[connection] = self.answer(processes[connection], connection)
+        return [found[connection] for connection in processes]
 
     def ask(self, method: str, *arguments) -> list[Any]:
         """What ``subject.method(*arguments)`` returns in each worker; one after another, so that nobody disturbs."""

@@ -202,6 +202,9 @@ def test_weights_of_a_perceptron_are_views_of_the_flat_vector():
 def test_a_crew_does_together_what_none_could_do_alone():
     with Crew(2, "tests.test_bench_peers:Meeter") as crew:
         assert crew.together("meet", 3) == [(0, 3), (1, 3)]
+        with pytest.raises(AssertionError, match="the second has failed"):  # and not only once the first is through
+            crew.together("fail")
+        crew.members[0][0].kill()
 
 
 class Meeter:
@@ -212,3 +215,7 @@ class Meeter:
 
     def meet(self, number: int) -> tuple[int, int]:
         return self.index, number
+
+    def fail(self) -> None:
+        assert self.index == 0, "the second has failed"
+        time.sleep(60)

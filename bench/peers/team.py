@@ -54,6 +54,6 @@ class Team:
         return self.crew.together("run", count, given)[: self.workers]
 
     def close(self) -> None:
-        """End the workers, then what served them."""
-        self.crew.close()
+        """End what serves the workers, then them: a server that was forked here would keep their pipes open."""
         self.stack.close()
+        self.crew.close()
