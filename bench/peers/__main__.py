@@ -40,8 +40,11 @@ def install(package: str) -> str | None:
 def main() -> int:
     """The exit code is 1 when one of them is still absent."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Install the peers that need an environment of their own.")
-    parser.add_argument("package", nargs="*", choices=[*REQUIREMENTS, []], help="all of them when none is named")
-    found = {package: install(package) for package in parser.parse_args().package or REQUIREMENTS}
+    parser.add_argument("package", nargs="*", help=f"of {', '.join(REQUIREMENTS)}; all of them when none is named")
+    packages = parser.parse_args().package or list(REQUIREMENTS)
+    if unknown := set(packages) - set(REQUIREMENTS):
+        parser.error(f"expected some of {', '.join(REQUIREMENTS)}. Received: {', '.join(sorted(unknown))}.")
+    found = {package: install(package) for package in packages}
     for package, reason in found.items():
         print(f"{package}: {reason or 'installed'}")
     return int(any(found.values()))
