@@ -6,7 +6,7 @@ ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/te
 # A looser range of torch takes gigabytes of CUDA where there is no GPU.
 TORCH ?= torch==2.13.0
 
-.PHONY: all demo test test-slurm test-fast ctest sanitize bench bench-quick lint clean
+.PHONY: build/peers all demo test test-slurm test-fast ctest sanitize bench bench-quick lint clean
 all: .venv/engine
 
 .venv/base: pyproject.toml
@@ -38,20 +38,15 @@ test: .venv/test
 test-slurm: .venv/test
 	.ci/slurm
 
-bench: .venv/test build/dist-keras build/elephas
+bench: .venv/test build/peers
 	$(BIN)/python -m bench
 
 bench-quick: .venv/test
 	$(BIN)/python -m bench --quick
 
-# The peer of the benchmarks, without its dependencies of 2017; it is never part of dkcore.
-build/dist-keras: .venv/test
-	-$(PIP) --no-deps --target build/dist-keras dist-keras==0.2.1
-
-# In an environment of its own, for it wants an older TensorFlow, PySpark and numpy. Its log tells why where there is none.
-build/elephas: .venv/test
-	$(PYTHON) -m venv $@
-	-$@/bin/pip install --disable-pip-version-check elephas==7.3.0 "tensorflow-cpu==2.19.*" "pyspark==4.0.*" >$@/install.log 2>&1
+# Those that are not for our environment: see bench/peers/__main__.py. The report says why one is absent.
+build/peers: .venv/test
+	-$(BIN)/python -m bench.peers
 
 lint: .venv/test
 	$(BIN)/ruff check .

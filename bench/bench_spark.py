@@ -8,7 +8,6 @@ after each batch; we exchange as often as the trainer does by default.
 """
 
 import importlib.util
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,8 +23,9 @@ from bench.case import Case
 from bench.kept import Kept
 from bench.launched import STAGES, TRAINING
 from bench.peer import ROOT, Peer
+from bench.peers.table import ENVIRONMENTS, absent
 
-ELEPHAS = ROOT / "build" / "elephas" / "bin" / "python"
+ELEPHAS = ENVIRONMENTS["elephas"] / "bin" / "python"
 BACKENDS = ("jax", "tensorflow")  # the first is the one that the goal is for: its ranks start soonest
 TRAINERS = ("ADAG", "DOWNPOUR", "DynSGD")
 ROWS, WORKERS, EPOCHS = 50_000, 2, 10
@@ -66,7 +66,7 @@ def bench_spark(case, kept, theirs, turns):
     if case.question == "spark_launch_s":
         measure_launch(case, peer_of(kept, BACKENDS[0]), turns)
         return
-    if reason := absent():
+    if reason := absent("elephas"):
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="dkcore-bench-") as directory:
         pair = Pair(case, peer_of(kept, case.backend), peer_of(theirs, "elephas"), Path(directory))
@@ -193,16 +193,3 @@ def needs(backend: str) -> str | None:
     """What is missing for our side."""
     missing = [name for name in ("pyspark", "mpi4py", backend) if find_spec(name) is None]
     return f"{missing[0]} is not installed: pip install 'dkcore[spark,mpich,{backend}]'" if missing else None
-
-
-@cache
-def absent() -> str | None:
-    """Why elephas is not there."""
-    if not ELEPHAS.exists():
-        return "elephas is not installed: make build/elephas"
-    done = subprocess.run([ELEPHAS, "-c", "import elephas.spark_model"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        log = ELEPHAS.parent.parent / "install.log"
-        said = [line for line in (log.read_text() if log.exists() else done.stderr).splitlines() if line.strip()]
-        return f"elephas was not installed: {said[-1] if said else 'no word'} (all of it in {log}; remove that folder to try again)"
-    return None

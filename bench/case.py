@@ -11,7 +11,10 @@ RULES = [name for name, rule in REGISTRY.items() if name == rule.name]  # withou
 
 
 class Case(SimpleNamespace):
-    """``Case("exchange_us/1000", size=1000)`` has ``keys`` and ``size``."""
+    """``Case("exchange_us/1000", size=1000)`` has ``keys`` and ``size``.
+
+    One that other cases are made of has their keys in ``serves``: it is wanted when they are.
+    """
 
     def __init__(self, *keys: str, **settings) -> None:
         super().__init__(keys=keys, **settings)
@@ -27,4 +30,4 @@ class Case(SimpleNamespace):
         >>> Case("exchange_us/1000").matches("exchange_us"), Case("numba_vs_c/adag").matches("numba*/adag")
         (True, True)
         """
-        return any(fnmatchcase(key, f"*{pattern}*") for key in self.keys)
+        return any(fnmatchcase(key, f"*{pattern}*") for key in (*self.keys, *getattr(self, "serves", ())))

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import time
 import traceback
+from multiprocessing.connection import wait
 from typing import Any
 
 __all__ = ["Crew"]
@@ -58,21 +59,31 @@ class Crew:
         return answer
 
     def answers(self) -> list[Any]:
-        """One answer of each worker."""
-        return [self.answer(*member) for member in self.members]
+        """One answer of each worker; an error as soon as one has it, for others may wait for that one."""
+        found, processes = {}, {connection: process for process, connection in self.members}
+        while waited := [connection for connection in processes if connection not in found]:
+            for connection in wait(waited, PATIENCE) or waited[:1]:
+                found[connection] = self.answer(processes[connection], connection)
+        return [found[connection] for connection in processes]
 
     def ask(self, method: str, *arguments) -> list[Any]:
         """What ``subject.method(*arguments)`` returns in each worker; one after another, so that nobody disturbs."""
         found = []
         for process, connection in self.members:
-            connection.send((method, arguments, 0))
+            connection.send((method, arguments, 0, False))
             found.append(self.answer(process, connection))
         return found
+
+    def together(self, method: str, *arguments) -> list[Any]:
+        """The same of all workers at once, from the gate: for what they do with each other, and for times that they take themselves."""
+        for _, connection in self.members:
+            connection.send((method, arguments, 0, True))
+        return self.answers()
 
     def seconds(self, method: str, repeat: int = 1) -> float:
         """All workers at once, from the gate: seconds for one call of ``subject.method()``, of the slowest worker."""
         for _, connection in self.members:
-            connection.send((method, (), repeat))
+            connection.send((method, (), repeat, True))
         return max(self.answers()) / repeat
 
     def close(self) -> None:
@@ -114,22 +125,23 @@ def serve(connection, gate, index, cores, subject, arguments, environment) -> No
         return
     while True:
         try:
-            method, inputs, repeat = connection.recv()
+            method, inputs, repeat, gated = connection.recv()
         except (EOFError, ConnectionResetError):
             break
         try:
-            connection.send((obey(getattr(made, method), inputs, repeat, gate, index), None))
+            if gated:
+                meet(gate, index)
+            connection.send((obey(getattr(made, method), inputs, repeat), None))
         except Exception as error:
             connection.send((None, told(error)))
     if hasattr(made, "close"):
         made.close()
 
 
-def obey(function, inputs, repeat, gate, index) -> Any:
-    """Call it once with its arguments, or ``repeat`` times against the clock, together with the others."""
+def obey(function, inputs, repeat) -> Any:
+    """Call it once with its arguments, or ``repeat`` times against the clock."""
     if not repeat:
         return function(*inputs)
-    meet(gate, index)
     start = time.perf_counter()
     for _ in range(repeat):
         function()

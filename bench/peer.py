@@ -18,18 +18,19 @@ from typing import Any
 __all__ = ["Peer", "serve"]
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 1200.0  # seconds for one answer
+PATIENCE = 1200.0  # seconds for one answer, where nothing else is said
 ENDING = 30.0  # seconds to end after its input has
 
 
 class Peer:
     """``python -m module``, whose main part calls `serve`. A context manager; it ends with us, for its input does.
 
-    python: of its environment. environment: variables besides ours. Its words and its children's go to a log, of which an error
-    shows the end.
+    python: of its environment. environment: variables besides ours. patience: seconds for one answer. Its words and its children's
+    go to a log, of which an error shows the end.
     """
 
-    def __init__(self, python: str | Path, module: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, python: str | Path, module: str, environment: dict[str, str] | None = None, patience: float = PATIENCE):
+        self.patience = patience
         self.module, self.log = module, os.fdopen(os.memfd_create("log"), "r+b")
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
         options = {"cwd": ROOT, "env": inherited | (environment or {}), "start_new_session": True}
@@ -41,10 +42,10 @@ class Peer:
         with contextlib.suppress(BrokenPipeError):  # the missing answer tells more
             self.process.stdin.write(f"{json.dumps([method, settings])}\n".encode())
             self.process.stdin.flush()
-        ready, *_ = select([self.process.stdout], [], [], PATIENCE)
+        ready, *_ = select([self.process.stdout], [], [], self.patience)
         line = self.process.stdout.readline() if ready else b""
         if not line:
-            how = f"exit code {self.process.wait(ENDING)}" if ready else f"silence for {PATIENCE:g} s"
+            how = f"exit code {self.process.wait(ENDING)}" if ready else f"silence for {self.patience:g} s"
             raise RuntimeError(f"Expected an answer of {self.module} to {method}. Received: {how}.\n{self.last_words()}")
         answer, error = json.loads(line)
         if error:

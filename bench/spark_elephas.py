@@ -1,6 +1,6 @@
 """elephas 7.3.0, as a peer: its own asynchronous model, worker and server, from its package, in its own environment.
 
-``make build/elephas`` installs it beside this project, never into it, for it wants TensorFlow 2.19, PySpark 4.0 and numpy 1;
+``python -m bench.peers elephas`` installs it beside this project, never into it, for it wants TensorFlow 2.19, PySpark 4.0 and numpy 1;
 nothing of it is copied here. Run by its interpreter: see `bench.bench_spark`.
 """
 

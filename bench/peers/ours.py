@@ -1,0 +1,72 @@
+"""dkcore itself, by its public way: the prepared call that ``dkcore.Exchange`` uses.
+
+What it is given to add is in ``w``, where the center comes back; the rule for it is born here, as a user's would be.
+"""
+
+from functools import partial
+
+import numpy as np
+
+import dkcore as dk
+from bench.peer import serve
+from bench.peers.team import Team
+from bench.peers.worker import WINDOW, Worker
+
+__all__ = ["Ours"]
+
+
+@dk.rule
+def handed(c, w):
+    """The worker holds what is to be added."""
+    c = c + w
+    return c, c
+
+
+class Ours(Worker):
+    """A slot of each center."""
+
+    needs_delta = False
+
+    def join(self, names: list[str]) -> None:
+        self.centers = [dk.Center.attach(name) for name in names] if self.working else []
+        self.slots = [center.worker(self.index) for center in self.centers]
+
+    def leave(self) -> None:
+        for center in self.centers:
+            center.close()
+
+    def exchange(self, place: int):
+        return partial(self.slots[place].call(dk.rules.adag, p=self.p[place], window=WINDOW).flat, self.w[place])
+
+    def given(self, place: int):
+        return partial(self.slots[place].call(handed).flat, self.w[place])
+
+    def hand(self, place: int) -> np.ndarray:
+        return self.w[place]
+
+    def pull(self, place: int) -> None:
+        self.slots[place].pull_call().flat(self.w[place])
+
+    def prove(self, total: int) -> None:
+        super().prove(total)
+        for place in self.sets:  # and the center with them, for it would double whenever it is handed itself
+            self.w[place].fill(0)
+            self.p[place].fill(0)
+
+
+class OurTeam(Team):
+    """Centers of zeros."""
+
+    def where(self, size: int, sets: int, variant: str) -> tuple:
+        self.centers = [self.stack.enter_context(dk.Center.create(np.zeros(size, np.float32))) for _ in range(sets)]
+        return ([center.name for center in self.centers],)
+
+    def verify(self) -> list[float]:
+        about = super().verify()
+        for center in self.centers:
+            center.restore(np.zeros(self.size, np.float32))
+        return about
+
+
+if __name__ == "__main__":
+    serve(OurTeam.of("bench.peers.ours:Ours"))
