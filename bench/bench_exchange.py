@@ -56,5 +56,5 @@ def bench_exchange(case, kept, turns, quick):
     moved = bytes_per_parameter(REGISTRY[case.rule])
     speed = moved * gigabytes / seconds["exchange"]
     roof = np.max([count * gigabytes / seconds[name] for name, count in BYTES.items()], axis=0)
-    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved} bytes a parameter"
+    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved} bytes a parameter{turns.of_roof(np.median(speed), case.workers)}"
     turns.figure(case.keys[1], speed / roof, note=note)
