@@ -39,10 +39,11 @@ test-slurm: .venv/test
 	.ci/slurm
 
 bench: .venv/test build/dist-keras build/elephas
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --report
 
+# Every question, in less than 3 minutes; what was committed stays as it is.
 bench-quick: .venv/test
-	$(BIN)/python -m bench --quick
+	$(BIN)/python -m bench --quick --report build/bench
 
 # The peer of the benchmarks, without its dependencies of 2017; it is never part of dkcore.
 build/dist-keras: .venv/test
