@@ -36,7 +36,7 @@ QUESTIONS = {  # the first that matches a key; ratios to others are how many tim
 def better(figure: Figure) -> str | None:
     """``more``, ``less`` or None, if neither is known to be.
 
-    >>> better(Figure("exchange_us/1000", 1.0)), better(Figure("vs_peer/1000", 9.0)), better(Figure("peer_us/ray/1000/1workers", 900, unit="us"))
+    >>> better(Figure("exchange_us/1000", 1.0)), better(Figure("vs_peer/1000", 9.0)), better(Figure("peer_us/ray/1000", 9.0, unit="us"))
     ('less', 'more', None)
     """
     goal = figure.goal
