@@ -47,7 +47,7 @@ class Comparison:
 
     def print(self) -> None:
         """As a table."""
-        table = Table(title="What changed", title_justify="left", caption_justify="left")
+        table = Table(title="What changed", title_justify="left")
         for name in ("figure", "old", "new", "change", "noise", "", "note"):
             table.add_column(name, justify="right" if name in ("old", "new", "change", "noise") else "left", no_wrap=name != "note")
         for change in sorted(self.changes, key=lambda change: (ORDER.index(change.what), -(change.worse or 0))):
@@ -56,14 +56,16 @@ class Comparison:
             cells = [shown(change.old), shown(change.new), percent, f"{noise(change.old, change.new):.0%}" if both else ""]
             table.add_row(change.key, *cells, change.what, escape(change.note), style=STYLES.get(change.what))
         counted = ", ".join(f"{count} {what}" for what in ORDER if (count := sum(change.what == what for change in self.changes)))
-        table.caption = (
+        caption = (
             f"{self.compared} figures compared: {counted or 'nothing changed beyond the noise'}. Noise is the spread of both runs "
             f"together; a regression is beyond it and worse by more than {self.threshold:.0%}."
         )
         console = Console(width=None if Console().is_terminal else 170)
         for warning in self.warnings:
             console.print(f"[yellow]{escape(warning)}[/yellow]")
-        console.print(table)
+        if self.changes:
+            console.print(table)
+        console.print(caption)
 
 
 def compare(old: Reading, new: Reading, threshold: float = THRESHOLD, only: str | None = None) -> Comparison:
