@@ -17,7 +17,7 @@ def merge(reading: Reading) -> Figure:
     for key, each in reading.figures.items():
         first, *name = key.split("/")
         if first == "merge_s" and len(name) == 2:
-            found.setdefault(re.sub(r"^(\d+)gbit$", r"\1 Gbit/s", name[1]), {})[name[0]] = 1e3 * each.value
+            found.setdefault(named(name[1]), {})[name[0]] = 1e3 * each.value
     if not found:
         raise NoDataError("figures merge_s/CODEC/LINK")
     codecs = list(dict.fromkeys(codec for bars in found.values() for codec in bars))
@@ -37,6 +37,15 @@ def merge(reading: Reading) -> Figure:
     panels[0].invert_yaxis()
     stated(figure, reading)
     return figure
+
+
+def named(link: str) -> str:
+    """For people.
+
+    >>> named("1gbit"), named("unlimited")
+    ('1 Gbit/s', 'an unlimited cable')
+    """
+    return re.sub(r"^(\d+)gbit$", r"\1 Gbit/s", link).replace("unlimited", "an unlimited cable")
 
 
 def message(found: dict[str, dict[str, float]]) -> str:

@@ -159,6 +159,6 @@ def test_a_question_that_a_quick_run_leaves_out_fails_it(tmp_path):
     assert found["run/kind"] == "quick"
 
 
-@pytest.mark.parametrize("name", ["caches", "case", "direction", "drawing", "page"])
+@pytest.mark.parametrize("name", ["caches", "case", "direction", "draw_merge", "drawing", "page"])
 def test_examples_in_docstrings_hold(name):
     assert doctest.testmod(importlib.import_module(f"bench.{name}")).failed == 0
