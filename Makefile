@@ -58,7 +58,7 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	PATH=$$PWD/$(BIN):$$PATH cython-lint bindings
 	$(BIN)/codespell
-	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h
+	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h bench/*.c
 
 clean:
 	rm -rf .venv build demo dkcore/*.so dkcore/_tensorflow_op *.egg-info

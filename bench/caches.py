@@ -5,9 +5,10 @@ import mmap
 import re
 from pathlib import Path
 
-__all__ = ["huge_pages", "last_level", "level", "levels", "numa_nodes", "page_bytes", "sets_beyond"]
+__all__ = ["MOST_SETS", "huge_pages", "last_level", "level", "levels", "numa_nodes", "page_bytes", "sets_beyond"]
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+MOST_SETS = 8
 UNKNOWN = {1: 32 << 10, 2: 1 << 20, 3: 32 << 20}  # where the kernel does not say
 CACHES, NODES = Path("/sys/devices/system/cpu/cpu0/cache"), Path("/sys/devices/system/node")
 HUGE = Path("/sys/kernel/mm/transparent_hugepage")
@@ -34,7 +35,7 @@ def last_level() -> int:
     return max(levels().values(), default=UNKNOWN[3])
 
 
-def sets_beyond(size: int, most: int = 8) -> int:
+def sets_beyond(size: int, most: int = MOST_SETS) -> int:
     """How many buffers of ``size`` bytes to use in turn, so that none is still in a cache when its turn comes."""
     return max(1, min(most, -(-2 * last_level() // size)))
 

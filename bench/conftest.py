@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[REPORT] = Report(quick=config.getoption("quick"))
+    config.stash[REPORT] = Report(config.getoption("quick"), config.getoption("only"))
 
 
 def pytest_generate_tests(metafunc):

@@ -15,7 +15,8 @@ QUESTIONS = {  # the first that matches a key; ratios to others are how many tim
     "peer_us/dkcore*": "less",
     "peer_us/*": None,  # others'
     "*/accuracy/elephas*": None,
-    "exchange_share/*": "less",
+    "exchange_share*": "less",
+    "latency_*": "less",
     "replica_vs_flat/*": "less",
     "merge_vs_allreduce/*": "less",
     "merge_bytes_*": "less",

@@ -6,7 +6,7 @@ import re
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, duration, log_axis, sizes_axis, spaced, stated
+from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, duration, log_axis, pretty, sizes_axis, spaced, stated
 from bench.reading import Reading
 
 __all__ = ["peers"]
@@ -44,7 +44,7 @@ def peers(reading: Reading) -> Figure:
         heights = spaced([(math.log10(value) - low + BELOW) / span for _, _, value, _ in ends], GAP)
         for (name, size, value, colour), height in zip(ends, heights, strict=True):
             place = 10 ** (low - BELOW + height * span)
-            axes.annotate(name, (size, value), (right * 1.5, place), color=colour, fontsize=9, va="center",
+            axes.annotate(pretty(name), (size, value), (right * 1.5, place), color=colour, fontsize=9, va="center",
                           fontweight="bold" if name == OURS else "normal", annotation_clip=False,
                           arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6})  # fmt: skip
         axes.set_title(f"{workers} worker{'s' * (workers != 1)}", color=GREY)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.caches import MOST_SETS
 from bench.drawing import COLOURS, GREY, NoDataError, canvas, log_axis, sizes_axis, stated
 from bench.reading import Reading
 
@@ -15,7 +16,7 @@ KEY = re.compile(r"exchange_gbps/([^/]+)/(\d+)/(\d+)workers?")
 ROOF = re.compile(r"roof/([^/]+)/([^/]+)/(\d+)threads")
 NAMED = ("adag", "aeasgd", "dynsgd", "downpour")
 OTHERS = "#B9CBD6"
-VECTORS, ITEM = 3, 4  # of most rules: where a size leaves a cache
+FOOTPRINT = MOST_SETS * 3 * 4  # bytes a parameter: c, w and p of all sets that are used in turn, which is what a cache must hold
 BELOW, ABOVE = 1.6, 2.4  # room beyond the values; above for the names of the levels
 EDGE = 1.6  # of the axis beyond the outermost sizes
 
@@ -77,7 +78,7 @@ def roof(reading: Reading, workers: int) -> list[tuple[str, float, float]]:
     if threads is None:
         return []
     held = {name: size * (threads if name != "L3" else 1) for name, size in caches(reading).items()}
-    levels = [(name, held.get(name, np.inf) / VECTORS / ITEM, speed) for name, speed in fastest[threads].items()]
+    levels = [(name, held.get(name, np.inf) / FOOTPRINT, speed) for name, speed in fastest[threads].items()]
     return sorted([(name, end, speed) for name, end, speed in levels if name == "memory" or name in held], key=lambda level: level[1])
 
 

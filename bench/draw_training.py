@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.drawing import COLOURS, INK, NoDataError, canvas, log_axis, stated
+from bench.drawing import COLOURS, INK, NoDataError, canvas, log_axis, pretty, stated
 from bench.reading import Reading
 
 __all__ = ["loss"]
@@ -22,7 +22,9 @@ def loss(reading: Reading) -> Figure:
     for index, (name, (seconds, values)) in enumerate(sorted(lines.items(), key=lambda item: item[0] in ours)):
         bold = name in ours
         colour = INK if ours == [name] else COLOURS[index % len(COLOURS)]
-        axes.plot(seconds, values, color=colour, linewidth=2.4 if bold else 1.4, marker="o", markersize=4 if bold else 3, label=name)
+        axes.plot(
+            seconds, values, color=colour, linewidth=2.4 if bold else 1.4, marker="o", markersize=4 if bold else 3, label=pretty(name)
+        )
     axes.set_xlabel("time since the start of training (s)")
     axes.set_xlim(left=0)
     every = np.concatenate([values for _, values in lines.values()])
@@ -40,7 +42,8 @@ def message(lines: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     level = max(values.min() for _, values in lines.values())
     when = {name: seconds[np.argmax(values <= level)] for name, (seconds, values) in lines.items()}
     first = min(when, key=when.get)
+    called = pretty(first)
     if len(lines) == 1:
-        return f"{first} reaches a loss of {level:.2g} in {when[first]:.3g} s"
+        return f"{called} reaches a loss of {level:.2g} in {when[first]:.3g} s"
     second = min((name for name in when if name != first), key=when.get)
-    return f"{first} is the first at a loss of {level:.2g}: in {when[first]:.3g} s; {second} takes {when[second]:.3g} s"
+    return f"{called} is the first at a loss of {level:.2g}: in {when[first]:.3g} s; {pretty(second)} takes {when[second]:.3g} s"

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, cores, series, stated, workers_axis
+from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, cores, pretty, series, stated, workers_axis
 from bench.reading import Reading
 
 __all__ = ["scaling", "staleness"]
@@ -41,7 +41,7 @@ def scaling(reading: Reading) -> Figure:
     best, fewest, name = max((round(value, 1), -count, name) for name, line in times.items() for count, value in line.items())
     most = -fewest
     title = f"{most} workers do {best:.2g} times the work of {'one' if few == 1 else few}" + (
-        f" ({name})" if len(times) > 1 and name else ""
+        f" ({pretty(name)})" if len(times) > 1 and name else ""
     )
     figure, [axes] = canvas(width=8, title=title)
     workers = sorted({count for line in times.values() for count in line})
@@ -61,4 +61,4 @@ def draw_lines(axes, found: dict[str, dict[int, float]], alone: str) -> None:
     """A line a name."""
     for index, (name, line) in enumerate(found.items()):
         colour = INK if len(found) == 1 else COLOURS[index % len(COLOURS)]
-        axes.plot(line.keys(), line.values(), color=colour, marker="o", linewidth=2, label=name or alone, zorder=3)
+        axes.plot(line.keys(), line.values(), color=colour, marker="o", linewidth=2, label=pretty(name) if name else alone, zorder=3)

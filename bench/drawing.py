@@ -61,6 +61,15 @@ def short(number: float) -> str:
     return f"{value:.2g} {prefix}".strip() if value < 100 else f"{value:.0f} {prefix}".strip()
 
 
+def pretty(name: str) -> str:
+    """The parts of a key for people.
+
+    >>> pretty("exchanges_per_s/100000"), pretty("dkcore/jax/adag"), pretty("2workers")
+    ('exchanges per s, 100 k parameters', 'dkcore, jax, adag', '2workers')
+    """
+    return ", ".join(f"{short(int(part))} parameters" if part.isdecimal() else part.replace("_", " ") for part in name.split("/"))
+
+
 def duration(microseconds: float) -> str:
     """In its best unit.
 

@@ -4,6 +4,7 @@
 
 import json
 import re
+import shlex
 import sys
 from itertools import takewhile
 from pathlib import Path
@@ -39,7 +40,7 @@ def page(reading: Reading, undrawn: dict[str, str]) -> str:
     goals = [row(reading, figure) for key, figure in reading.figures.items() if reading.goal(key)]
     told = {
         "flat": reading.flat, "run": SimpleNamespace(**{"kind": "full", "started": "", "seconds": 0.0} | reading.under("run")),
-        "command": f"python -m bench{' --quick' if reading.flat.get('run/kind') == 'quick' else ''}", "noisy": f"{NOISY:.0%}",
+        "command": command(reading), "noisy": f"{NOISY:.0%}",
         "load": reading.flat.get("machine/load_before", 0.0), "machine": machine(reading),
         "roof": roof_table(reading), "versions": ", ".join(f"{name} {value}" for name, value in reading.under("version").items()),
         "met": [each for each in goals if "miss" not in each.verdict], "missed": [each for each in goals if "miss" in each.verdict],
@@ -47,6 +48,13 @@ def page(reading: Reading, undrawn: dict[str, str]) -> str:
         "curves": [f"`{question}/{name}`" for question in CURVES for name in reading.curves(question)],
     }  # fmt: skip
     return environment.get_template("REPORT.md.jinja").render(told).rstrip() + "\n"
+
+
+def command(reading: Reading) -> str:
+    """What makes such a report."""
+    options = ["--quick"] if reading.flat.get("run/kind") == "quick" else []
+    options += ["--only", reading.flat["run/only"]] if "run/only" in reading.flat else []
+    return shlex.join(["python", "-m", "bench", *options])
 
 
 def machine(reading: Reading) -> list[tuple[str, str]]:

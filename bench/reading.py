@@ -14,7 +14,7 @@ KINDS = (
     *("spread", "unit", "goal", "verdict", "note", "absent", "failed"),
     *("asked", "machine", "version", "run", "commit"),
 )
-CURVES = ("training_loss", "training_s")  # CURVE/NAME/INDEX: points of a curve rather than answers
+CURVES = ("training_s", "training_loss", "training_accuracy")  # CURVE/NAME/INDEX: points of a curve rather than answers
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ __all__ = ["Report"]
 class Report:
     """Figures in the order in which they came; what is absent, and what failed, with the reason."""
 
-    def __init__(self, quick: bool = False) -> None:
-        self.quick = quick
+    def __init__(self, quick: bool = False, only: str | None = None) -> None:
+        self.quick, self.only = quick, only
         self.started = time.time()
         self.asked: dict[str, str] = {}
         self.figures: dict[str, Figure] = {}
@@ -62,6 +62,7 @@ class Report:
         flat |= {f"asked/{question}": about for question, about in self.asked.items()}
         run = {"run/kind": "quick" if self.quick else "full", "run/seconds": time.time() - self.started}
         run["run/started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started))
+        run |= {"run/only": self.only} if self.only else {}
         return flat | machine() | {"machine/load_before": self.load} | run
 
     def write(self, path: Path) -> None:

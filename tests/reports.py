@@ -8,7 +8,7 @@ from bench.figure import Figure
 from bench.report import Report
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
-PEERS = {"dkcore": 1.0, "mpich RMA": 1.9, "numpy under a lock": 2.4, "gloo": 6.0, "ray": 900.0, "elephas http": 30_000.0}
+PEERS = {"dkcore": 1.0, "mpich_rma": 1.9, "numpy_lock": 2.4, "gloo": 6.0, "ray": 900.0, "elephas_http": 30_000.0}
 CODECS = {"none": 170.0, "bf16": 91.0, "int8": 48.0, "topk:0.01": 8.0}
 
 
@@ -65,11 +65,11 @@ def exchanges():
 def workers():
     for count in (1, 2, 4, 8):
         yield Figure(f"staleness/{count}workers", (count - 1) * 1.02, 0.05)
-        yield Figure(f"scaling/{count}workers", 9000 * min(count, 2) ** 0.93, 0.03, "samples/s")
+        yield Figure(f"scaling/exchanges_per_s/100000/{count}workers", 9000 * min(count, 2) ** 0.93, 0.03, "/s")
 
 
 def training():
-    for name, pace in (("dkcore jax", 1.0), ("dkcore torch", 1.6), ("keras alone", 2.1), ("elephas", 6.0)):
+    for name, pace in (("dkcore/jax/adag", 1.0), ("dkcore/torch/adag", 1.6), ("keras/jax", 2.1), ("elephas", 6.0)):
         for index in range(12):
-            yield Figure(f"training_s/{name}/{index:04}", pace * (index + 1), unit="s")
-            yield Figure(f"training_loss/{name}/{index:04}", 0.07 + math.exp(-0.45 * index))
+            yield Figure(f"training_s/{name}/{index}", pace * (index + 1), unit="s")
+            yield Figure(f"training_loss/{name}/{index}", 0.07 + math.exp(-0.45 * index))

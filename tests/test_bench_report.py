@@ -13,7 +13,7 @@ from PIL import Image
 from reports import PEERS, flat, synthetic, written
 
 from bench import draw_peers, draw_roofline, plots
-from bench.drawing import NoDataError
+from bench.drawing import NoDataError, pretty
 from bench.figure import Figure
 from bench.page import page, write_report
 from bench.plots import DRAWINGS
@@ -86,6 +86,9 @@ def test_the_page_has_every_figure_with_its_value_goal_and_note(report):
         assert f"{figure.spread:.0%}" in next(line for line in text.splitlines() if f"`{key}`" in line)
     assert "| `exchange_us/1000` | 1.1 us | 5% | &lt;= 3 | pass | as a script calls it |" in text
     assert "2 of 3 goals were met" in text
+    assert "    python -m bench\n" in text
+    part = page(Reading(flat(run__only="vs_*'", run__kind="quick")), {})
+    assert "    python -m bench --quick --only 'vs_*'\"'\"''\n" in part
     assert text.index("### Missed") < text.index("`exchange_vs_unlocked/adag/67108864/2workers`") < text.index("### Met")
     assert "- `peer_us/tensorflow/1000/1workers`: tensorflow is not installed: pip install tensorflow \\| or not" in text
     assert "- `simulation/staleness/8workers`: AssertionError: 1 + 1 is not 3" in text
@@ -131,13 +134,14 @@ def test_pictures_say_what_the_data_says():
     assert "of what the memory can do" in DRAWINGS["roofline"](reading).get_suptitle()
     assert DRAWINGS["scaling"](reading).get_suptitle() == "2 workers do 1.9 times the work of one"
     assert DRAWINGS["staleness"](reading).get_suptitle() == "An exchange finds 7.1 commits by others with 8 workers"
-    assert DRAWINGS["loss"](reading).get_suptitle() == "dkcore jax is the first at a loss of 0.077: in 12 s; dkcore torch takes 19.2 s"
+    first = "dkcore, jax, adag is the first at a loss of 0.077: in 12 s; dkcore, torch, adag takes 19.2 s"
+    assert DRAWINGS["loss"](reading).get_suptitle() == first
     assert DRAWINGS["merge"](reading).get_suptitle() == "Over 10 Gbit/s, topk:0.01 merges 21 times as fast as no compression"
 
 
 def test_every_peer_is_named_in_its_picture():
     axes = DRAWINGS["peers"](Reading(flat())).axes
-    assert [{text.get_text() for text in panel.texts} for panel in axes] == [set(PEERS)] * 2
+    assert [{text.get_text() for text in panel.texts} for panel in axes] == [{pretty(name) for name in PEERS}] * 2
     assert all(panel.get_xscale() == panel.get_yscale() == "log" for panel in axes)
 
 
