@@ -5,6 +5,7 @@ import re
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.caches import MOST_SETS
 from bench.drawing import COLOURS, GREY, NoDataError, canvas, log_axis, sizes_axis, stated
@@ -18,6 +19,7 @@ NAMED = ("adag", "aeasgd", "dynsgd", "downpour")
 OTHERS = "#B9CBD6"
 FOOTPRINT = MOST_SETS * 3 * 4  # bytes a parameter: c, w and p of all sets that are used in turn, which is what a cache must hold
 BELOW, ABOVE = 1.6, 2.4  # room beyond the values; above for the names of the levels
+NARROW = 3  # a step of less, from end to beginning, has no name
 EDGE = 1.6  # of the axis beyond the outermost sizes
 
 
@@ -37,34 +39,41 @@ def roofline(reading: Reading) -> Figure:
             colour = COLOURS[NAMED.index(name)] if name in NAMED else OTHERS
             style = {"linewidth": 1.8, "markersize": 4.5, "zorder": 3} if name in NAMED else {"linewidth": 0.9, "markersize": 2.5}
             axes.plot(line.keys(), line.values(), color=colour, marker="o", **style)
-        for name in [name for name in NAMED if name in rules]:
-            axes.plot([], [], color=COLOURS[NAMED.index(name)], marker="o", label=name)
-        if others := len(set(rules) - set(NAMED)):
-            axes.plot([], [], color=OTHERS, marker="o", markersize=3, label=f"{others} other rule{'s' * (others != 1)}")
         sizes_axis(axes, sizes)
         axes.set_xlim(min(sizes) / EDGE, max(sizes) * EDGE)
         label = "memory moved by exchanges (GB/s)" if axes is panels[0] else ""
         log_axis(axes, min(speeds_of) / BELOW, ABOVE * max(speeds_of + roofs), label)
-        draw_roof(axes, roof(reading, workers))
+        draw_roof(axes, roof(reading, workers), beyond(reading))
         axes.set_title(f"{workers} worker{'s' * (workers != 1)}", color=GREY)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=len(NAMED) + 1)
+    figure.legend(handles=keys_of(found), loc="outside lower right", ncols=len(NAMED) + 1)
     stated(figure, reading)
     return figure
 
 
-def draw_roof(axes: Axes, levels: list[tuple[str, float, float]]) -> None:
+def keys_of(found: dict[int, dict[str, dict[int, float]]]) -> list[Line2D]:
+    """Of all panels: each rule that has a colour, and how many have none."""
+    rules = {name for panel in found.values() for name in panel}
+    made = [Line2D([], [], color=COLOURS[index], marker="o", label=name) for index, name in enumerate(NAMED) if name in rules]
+    others = len(rules - set(NAMED))
+    label = f"{others} other rule{'s' * (others != 1)}"
+    return [*made, *([Line2D([], [], color=OTHERS, marker="o", markersize=3, label=label)] if others else [])]
+
+
+def draw_roof(axes: Axes, levels: list[tuple[str, float, float]], outside: float) -> None:
     """A step for each level of memory, over the sizes that it holds; the part above it is out of reach."""
     left, right = axes.get_xlim()
     begin, steps = left, []
     for name, end, speed in levels:
+        begin = max(begin, outside) if name == "memory" else begin
         if end > begin:
             steps.append((name, begin, min(end, right), speed))
             begin = end
     for name, begin, end, speed in [step for step in steps if step[1] < right]:
         axes.plot([begin, end], [speed, speed], color="#222222", linewidth=1.6, solid_capstyle="butt")
-        place = np.sqrt(begin * end)
-        axes.annotate(f"{name}\n{speed:.0f} GB/s", (place, speed), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=8,
-                      color=GREY)  # fmt: skip
+        if end / begin < NARROW:
+            continue
+        axes.annotate(f"{name}\n{speed:.0f} GB/s", (np.sqrt(begin * end), speed), (0, 4), textcoords="offset points", ha="center", va="bottom",
+                      fontsize=8, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85}, zorder=4)  # fmt: skip
 
 
 def roof(reading: Reading, workers: int) -> list[tuple[str, float, float]]:
@@ -77,14 +86,18 @@ def roof(reading: Reading, workers: int) -> list[tuple[str, float, float]]:
     threads = max([count for count in fastest if count <= workers], default=None)
     if threads is None:
         return []
-    held = {name: size * (threads if name != "L3" else 1) for name, size in caches(reading).items()}
-    levels = [(name, held.get(name, np.inf) / FOOTPRINT, speed) for name, speed in fastest[threads].items()]
-    return sorted([(name, end, speed) for name, end, speed in levels if name == "memory" or name in held], key=lambda level: level[1])
+    ends = {name: size * (threads if name != "L3" else 1) / FOOTPRINT for name, size in caches(reading).items()} | {"memory": np.inf}
+    return sorted([(name, ends[name], speed) for name, speed in fastest[threads].items() if name in ends], key=lambda level: level[1])
 
 
-def caches(reading: Reading) -> dict[str, float]:
-    """Bytes of each level of one core, but of the third of all together."""
-    return {key.split("/")[-1]: each.value for key, each in reading.figures.items() if key.startswith("roof/cache_bytes/")}
+def caches(reading: Reading) -> dict[str, int]:
+    """Bytes of each level: of one core, but of the third of all together."""
+    return {key.removeprefix("cache_bytes/"): size for key, size in reading.under("machine").items() if key.startswith("cache_bytes/")}
+
+
+def beyond(reading: Reading) -> float:
+    """Parameters from which on no cache can hold what exchanges touch."""
+    return max(caches(reading).values(), default=0) / FOOTPRINT
 
 
 def speeds(reading: Reading) -> dict[int, dict[str, dict[int, float]]]:
@@ -100,15 +113,12 @@ def speeds(reading: Reading) -> dict[int, dict[str, dict[int, float]]]:
 
 
 def message(reading: Reading, found: dict[int, dict[str, dict[int, float]]]) -> str:
-    """What share of the memory's speed the largest exchanges reach."""
+    """What share of the memory's speed exchanges reach that no cache can hold even half of."""
     shares = []
     for workers, rules in found.items():
-        levels = {name: (end, speed) for name, end, speed in roof(reading, workers)}
-        beyond = max([end for end, _ in levels.values() if np.isfinite(end)], default=0)
-        if "memory" in levels:
-            largest = [(max(line), line[max(line)]) for line in rules.values()]
-            shares += [speed / levels["memory"][1] for size, speed in largest if size > beyond]
+        memory = {name: speed for name, _, speed in roof(reading, workers)}.get("memory")
+        large = [speed for line in rules.values() for size, speed in line.items() if size >= 2 * beyond(reading)]
+        shares += [speed / memory for speed in large] if memory else []
     if not shares:
         return "Memory that exchanges move in a second"
-    low, high = (f"{share:.0%}" for share in (min(shares), max(shares)))
-    return f"Beyond the caches, exchanges reach {low + ' to ' + high if low != high else low} of what the memory can do"
+    return f"Beyond the caches, exchanges run at {np.median(shares):.0%} of the memory's speed"

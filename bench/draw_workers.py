@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, cores, pretty, series, stated, workers_axis
+from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, cores, legend, pretty, series, stated, workers_axis
 from bench.reading import Reading
 
 __all__ = ["scaling", "staleness"]
@@ -25,7 +25,7 @@ def staleness(reading: Reading) -> Figure:
     workers_axis(axes, workers, max(highest, workers[-1] - 1))
     axes.set_ylabel("mean staleness (commits by others)")
     cores(axes, reading)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
+    legend(axes, "upper left", bbox_to_anchor=(0, 0.93))
     stated(figure, reading)
     return figure
 
@@ -52,7 +52,7 @@ def scaling(reading: Reading) -> Figure:
     workers_axis(axes, workers, max(best, *ideal))
     axes.set_ylabel(f"throughput (times that of {'1 worker' if few == 1 else f'{few} workers'})")
     cores(axes, reading)
-    axes.legend(loc="lower right")
+    legend(axes, "lower right")
     stated(figure, reading)
     return figure
 

@@ -133,6 +133,11 @@ def spaced(values: list[float], apart: float) -> list[float]:
     return list(placed.values())
 
 
+def legend(axes: Axes, place: str, **options) -> None:
+    """On white, so that no line runs through it."""
+    axes.legend(loc=place, frameon=True, facecolor="white", edgecolor="none", framealpha=1, **options)
+
+
 def cores(axes: Axes, reading: Reading) -> None:
     """A line at as many workers as there are cores."""
     if count := reading.flat.get("machine/cores"):

@@ -9,6 +9,7 @@ from bench.report import Report
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
 PEERS = {"dkcore": 1.0, "mpich_rma": 1.9, "numpy_lock": 2.4, "gloo": 6.0, "ray": 900.0, "elephas_http": 30_000.0}
+CACHES = {"L1": 49_152, "L2": 2_097_152, "L3": 33_554_432}
 CODECS = {"none": 170.0, "bf16": 91.0, "int8": 48.0, "topk:0.01": 8.0}
 
 
@@ -30,7 +31,8 @@ def synthetic() -> Report:
 
 def flat(**changes) -> dict:
     """What such a report has in JSON, with other values for some keys ("/" written as "__")."""
-    return synthetic().to_dict() | {key.replace("__", "/"): value for key, value in changes.items()}
+    machine = {"machine/cores": 2, **{f"machine/cache_bytes/{level}": size for level, size in CACHES.items()}}
+    return synthetic().to_dict() | machine | {key.replace("__", "/"): value for key, value in changes.items()}
 
 
 def written(path: Path, found: dict) -> Path:
@@ -39,7 +41,7 @@ def written(path: Path, found: dict) -> Path:
 
 
 def roof():
-    for level, size in (("L1", 49_152), ("L2", 2_097_152), ("L3", 33_554_432)):
+    for level, size in CACHES.items():
         yield Figure(f"roof/cache_bytes/{level}", size, unit="bytes")
     for level, speed in (("L1", 260.0), ("L2", 95.0), ("L3", 30.0), ("memory", 13.0)):
         for threads in (1, 2):
