@@ -72,8 +72,8 @@ def draw_roof(axes: Axes, levels: list[tuple[str, float, float]], outside: float
         axes.plot([begin, end], [speed, speed], color="#222222", linewidth=1.6, solid_capstyle="butt")
         if end / begin < NARROW:
             continue
-        axes.annotate(f"{name}\n{speed:.0f} GB/s", (np.sqrt(begin * end), speed), (0, 4), textcoords="offset points", ha="center", va="bottom",
-                      fontsize=8, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85}, zorder=4)  # fmt: skip
+        told = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8, "color": GREY}
+        axes.annotate(f"{name}\n{speed:.0f} GB/s", (np.sqrt(begin * end), speed), (0, 4), **told)
 
 
 def roof(reading: Reading, workers: int) -> list[tuple[str, float, float]]:
