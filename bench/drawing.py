@@ -114,9 +114,9 @@ def series(reading: Reading, question: str) -> dict[str, dict[int, float]]:
     """Figures QUESTION/NAME/Nworkers as {name: {workers: value}}; the name may be missing or have many parts."""
     found: dict[str, dict[int, float]] = {}
     for key, figure in reading.figures.items():
-        first, *name, last = key.split("/")
-        if first == question and (match := re.fullmatch(r"(\d+)workers?", last)):
-            found.setdefault("/".join(name), {})[int(match[1])] = figure.value
+        first, *name = key.split("/")
+        if first == question and name and (match := re.fullmatch(r"(\d+)workers?", name[-1])):
+            found.setdefault("/".join(name[:-1]), {})[int(match[1])] = figure.value
     return {name: dict(sorted(points.items())) for name, points in found.items()}
 
 

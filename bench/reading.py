@@ -71,9 +71,9 @@ class Reading:
         """The values of QUESTION/NAME/INDEX by name, in the order of the indices."""
         found: dict[str, dict[int, float]] = {}
         for key, figure in self.all_figures.items():
-            first, *name, index = key.split("/")
-            if first == question and index.isdecimal():
-                found.setdefault("/".join(name), {})[int(index)] = figure.value
+            first, *name = key.split("/")
+            if first == question and name and name[-1].isdecimal():
+                found.setdefault("/".join(name[:-1]), {})[int(name[-1])] = figure.value
         return {name: [points[index] for index in sorted(points)] for name, points in found.items()}
 
 

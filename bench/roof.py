@@ -18,7 +18,7 @@ __all__ = ["KINDS", "Roofed", "build", "counts", "elements"]
 # Bytes that each loop moves for an element, with the line that is read before a part of it is written: see bench/triad.py.
 KINDS = {"read": 4, "copy": 12, "triad": 16, "update": 12, "nt_store": 4, "nt_copy": 8, "nt_triad": 12}
 SOURCE = Path(__file__).with_name("roof.c")
-LIBRARY = Path(__file__).parent.parent / "build" / "bench" / "roof.so"
+LIBRARY = Path(__file__).parent.parent / "build" / "roof" / "roof.so"
 ALIGNED = 64
 ARRAYS = 3
 TRAFFIC = 48 << 20  # bytes of one measurement at the least

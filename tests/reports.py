@@ -61,6 +61,7 @@ def exchanges():
                 yield Figure(f"peer_us/{name}/{size}/{workers}workers", slower * (1 + size / 600 * workers**0.7), 0.05, "us")
     yield Figure("exchange_us/1000", 1.1, 0.05, "us", "as a script calls it")
     yield Figure("exchange_vs_unlocked/adag/67108864/2workers", 0.8, 0.3)
+    yield Figure("spark_launch_s", 1.4, 0.1, "s")
     yield Figure("vs_dist_keras/1000000/2workers", 60.0, 0.1)
 
 

@@ -85,7 +85,7 @@ def test_the_page_has_every_figure_with_its_value_goal_and_note(report):
         assert text.count(f"\n| `{key}` |") == (2 if reading.goal(key) else 1), key
         assert f"{figure.spread:.0%}" in next(line for line in text.splitlines() if f"`{key}`" in line)
     assert "| `exchange_us/1000` | 1.1 us | 5% | &lt;= 3 | pass | as a script calls it |" in text
-    assert "2 of 3 goals were met" in text
+    assert "3 of 4 goals were met" in text
     assert "    python -m bench\n" in text
     part = page(Reading(flat(run__only="vs_*'", run__kind="quick")), {})
     assert "    python -m bench --quick --only 'vs_*'\"'\"''\n" in part
