@@ -64,10 +64,11 @@ def short(number: float) -> str:
 def pretty(name: str) -> str:
     """The parts of a key for people.
 
-    >>> pretty("exchanges_per_s/100000"), pretty("dkcore/jax/adag"), pretty("2workers")
-    ('exchanges per s, 100 k parameters', 'dkcore, jax, adag', '2workers')
+    >>> pretty("exchanges_per_s/100000"), pretty("dkcore/jax/adag"), pretty("mpich_rma")
+    ('exchanges per s (100 k parameters)', 'dkcore (jax, adag)', 'mpich rma')
     """
-    return ", ".join(f"{short(int(part))} parameters" if part.isdecimal() else part.replace("_", " ") for part in name.split("/"))
+    first, *rest = [f"{short(int(part))} parameters" if part.isdecimal() else part.replace("_", " ") for part in name.split("/")]
+    return f"{first} ({', '.join(rest)})" if rest else first
 
 
 def duration(microseconds: float) -> str:

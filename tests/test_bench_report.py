@@ -132,9 +132,11 @@ def test_pictures_say_what_the_data_says():
     assert draw_roofline.roof(reading, 8)[-1] == ("memory", float("inf"), 26.0)  # of 2 threads: there are no more cores
     assert [level for level, _, _ in draw_roofline.roof(reading, 1)] == ["L1", "L2", "L3", "memory"]
     assert DRAWINGS["roofline"](reading).get_suptitle() == "Beyond the caches, exchanges run at 94% of the memory's speed"
+    paired = Reading(flat(exchange_vs_triad__adag__67108864__2workers=0.97, exchange_vs_triad__adag__1000__2workers=9.0))
+    assert DRAWINGS["roofline"](paired).get_suptitle() == "Beyond the caches, exchanges run at 97% of the memory's speed"
     assert DRAWINGS["scaling"](reading).get_suptitle() == "2 workers do 1.9 times the work of one"
     assert DRAWINGS["staleness"](reading).get_suptitle() == "An exchange finds 7.1 commits by others with 8 workers"
-    first = "dkcore, jax, adag is the first at a loss of 0.077: in 12 s; dkcore, torch, adag takes 19.2 s"
+    first = "dkcore (jax, adag) is the first at a loss of 0.077: in 12 s; dkcore (torch, adag) takes 19.2 s"
     assert DRAWINGS["loss"](reading).get_suptitle() == first
     assert DRAWINGS["merge"](reading).get_suptitle() == "Over 10 Gbit/s, topk:0.01 merges 21 times as fast as no compression"
 
