@@ -39,10 +39,11 @@ test-slurm: .venv/test
 	.ci/slurm
 
 bench: .venv/test build/peers
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --report
 
+# Every question, in less than 3 minutes; what was committed stays as it is.
 bench-quick: .venv/test
-	$(BIN)/python -m bench --quick
+	$(BIN)/python -m bench --quick --report build/bench
 
 # Those that are not for our environment: see bench/peers/__main__.py. The report says why one is absent.
 build/peers: .venv/test
@@ -52,7 +53,7 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	PATH=$$PWD/$(BIN):$$PATH cython-lint bindings
 	$(BIN)/codespell
-	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h
+	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h bench/*.c
 
 clean:
 	rm -rf .venv build demo dkcore/*.so dkcore/_tensorflow_op *.egg-info

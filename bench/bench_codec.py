@@ -42,7 +42,7 @@ def bench_codec(case, crew, turns, quick):
     turns.figure(case.keys[0], 4 * SIZE / 1e9 / seconds[case.work], unit="GB/s", note="of the numbers")
     moved = PASSES[case.work] + 4 * ratio * (1 if case.work == "decode_add" else 2)
     speed, roof = (count * SIZE / 1e9 / seconds[name] for name, count in ((case.work, moved), ("memcpy", MEMCPY)))
-    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved:.2f} bytes a number"
+    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved:.2f} bytes a number{turns.of_roof(np.median(speed), 1)}"
     turns.figure(case.keys[1], speed / roof, note=note)
     if len(case.keys) == 3:
         turns.figure(case.keys[2], [ratio], note="bytes of a message over those of the numbers")

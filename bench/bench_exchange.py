@@ -27,10 +27,15 @@ def cases(quick: bool) -> list[Case]:
 
 
 def make(name: str, size: int, workers: int, *, via: str | None = None, finite: bool = False) -> Case:
-    """exchange_vs_unlocked/RULE/PARAMETERS/WORKERSworkers, and what is special: the instruction set, the look for NaN."""
+    """exchange_vs_unlocked/RULE/PARAMETERS/WORKERSworkers, and what is special: the instruction set, the look for NaN.
+
+    exchange_gbps of adag is that of bench_sizes.py.
+    """
     special = [word for word in (via, "finite" if finite else None) if word]
     rest = "/".join([name, str(size), f"{workers}workers", *special])
     keys = f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"
+    if not special and name != "adag":
+        keys = *keys, f"exchange_gbps/{rest}"
     return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=9 if special else 15)
 
 
@@ -56,5 +61,7 @@ def bench_exchange(case, kept, turns, quick):
     moved = bytes_per_parameter(REGISTRY[case.rule])
     speed = moved * gigabytes / seconds["exchange"]
     roof = np.max([count * gigabytes / seconds[name] for name, count in BYTES.items()], axis=0)
-    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved} bytes a parameter"
+    note = f"{np.median(speed):.1f} of {np.median(roof):.1f} GB/s, {moved} bytes a parameter{turns.of_roof(np.median(speed), case.workers)}"
     turns.figure(case.keys[1], speed / roof, note=note)
+    for key in case.keys[2:]:
+        turns.figure(key, speed, unit="GB/s", note=f"{moved} bytes a parameter{turns.of_roof(np.median(speed), case.workers)}")

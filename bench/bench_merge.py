@@ -17,7 +17,8 @@ from bench.turns import replay
 TESTS = Path(__file__).parent.parent / "tests"
 LEADER = Path(__file__).with_name("leader.py")
 SMALL, LARGE = 4_797_760, 67_108_864
-CODECS = ("bf16", "int8", "topk:0.01")
+CODECS = ("none", "bf16", "int8", "topk:0.01")
+LINKS = {"1gbit": "1gbit", "unlimited": None}
 
 
 def cases(quick: bool) -> list[Case]:
@@ -26,12 +27,21 @@ def cases(quick: bool) -> list[Case]:
     made += [Case(f"merge_vs_allreduce/{4 * SMALL}B/2nodes", nodes=2, size=SMALL, rounds=21, rate=None)]
     made += [Case("throughput_while_merging/2nodes", nodes=2, size=SMALL, rounds=3 if quick else 5, rate=None)]
     if quick:
-        return made
+        return [*made, compressed("int8", "1gbit", rounds=3), sent_by(2)]
     made += [Case(f"merge_vs_allreduce/{4 * LARGE}B/2nodes/1gbit", nodes=2, size=LARGE, rounds=3, rate="1gbit")]
     made += [Case(f"merge_vs_allreduce/{4 * LARGE}B/2nodes", nodes=2, size=LARGE, rounds=5, rate=None)]
-    made += [Case(f"merge_s/{codec}/1gbit", nodes=2, size=SMALL, rounds=7, rate="1gbit", compression=codec) for codec in CODECS]
-    made += [Case(f"merge_bytes_per_leader/{nodes}nodes", nodes=nodes, size=1_048_576, rounds=3, rate=None) for nodes in (2, 3, 4)]
-    return made
+    made += [compressed(codec, link, rounds=7) for link in LINKS for codec in CODECS]
+    return [*made, *(sent_by(nodes) for nodes in (2, 3, 4))]
+
+
+def compressed(codec: str, link: str, rounds: int) -> Case:
+    """merge_s/CODEC/LINK."""
+    return Case(f"merge_s/{codec}/{link}", nodes=2, size=SMALL, rounds=rounds, rate=LINKS[link], compression=codec)
+
+
+def sent_by(nodes: int) -> Case:
+    """merge_bytes_per_leader/NODESnodes."""
+    return Case(f"merge_bytes_per_leader/{nodes}nodes", nodes=nodes, size=1_048_576, rounds=3, rate=None)
 
 
 def ask(case: Case, question: str) -> dict:

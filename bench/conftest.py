@@ -12,6 +12,7 @@ from bench.turns import Turns
 
 CLOCK = Clock()
 REPORT = pytest.StashKey[Report]()
+FIRST = "bench_roof.py"  # what all else is measured against
 
 
 def pytest_addoption(parser):
@@ -22,12 +23,15 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[REPORT] = Report()
+    config.stash[REPORT] = Report(config.getoption("quick"), config.getoption("only"))
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         cases = metafunc.module.cases(metafunc.config.getoption("quick"))
+        about = (metafunc.module.__doc__ or "").split("\n\n")[0].strip()
+        # Also those that a quick run leaves out: it may leave out cases, but no question.
+        metafunc.config.stash[REPORT].ask(about, (key for case in [*cases, *metafunc.module.cases(False)] for key in case.keys))
         marks = [[pytest.mark.figures(*case.keys), pytest.mark.benchmark(timer=CLOCK, group=case.question)] for case in cases]
         metafunc.parametrize("case", [pytest.param(case, id=case.keys[0], marks=m) for case, m in zip(cases, marks, strict=True)])
 
@@ -40,6 +44,7 @@ def pytest_collection_modifyitems(config, items):
             wanted[item.callspec.params["case"].matches(pattern)].append(item)
         config.hook.pytest_deselected(items=wanted[False])
         items[:] = wanted[True]
+    items.sort(key=lambda item: item.path.name != FIRST)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,9 +70,14 @@ def pytest_terminal_summary(config):
 
 
 def pytest_sessionfinish(session):
-    path = session.config.getoption("json")
-    if path:
-        session.config.stash[REPORT].write(path)
+    """A question that nobody answered, not even by a reason, fails the run."""
+    config, report = session.config, session.config.stash[REPORT]
+    if not (config.getoption("only") or config.option.collectonly) and report.unanswered():
+        for question in report.unanswered():
+            report.failed[question] = "no case of this run asks this question"
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+    if path := config.getoption("json"):
+        report.write(path)
 
 
 @pytest.fixture(scope="session")

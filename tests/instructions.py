@@ -1,0 +1,102 @@
+"""How many instructions an exchange takes, counted by callgrind: the same from run to run, unlike seconds.
+
+tests/instructions.json is the budget, which test_instructions.py holds the engine to. A change that needs more, or less, says so:
+``python tests/instructions.py --update`` writes the new counts, to be committed with the change.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkcore.rule import Rule
+from dkcore.rules import REGISTRY
+
+__all__ = ["BUDGET", "CASES", "Count", "build", "count", "environment", "margin", "missing"]
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "ctest"
+PROGRAM = BUILD / "count_instructions"
+BUDGET = Path(__file__).with_suffix(".json")
+RULES, SIZES = ("adag", "aeasgd", "dynsgd"), (1000, 100_000)
+CASES = [(rule, size, finite) for rule in RULES for size in SIZES for finite in (False, True) if rule == "adag" or not finite]
+EXCHANGES = 8  # and twice as many; the difference is theirs alone
+SAME, OTHER = 0.01, 0.10  # the margin with the compiler and C library of the budget, and with others
+ROLES = {"c": 0, "w": 1, "p": 2}
+COUNTED = ("staleness", "workers")
+
+
+@dataclass(frozen=True)
+class Count:
+    """Instructions of one exchange, and the name of the case."""
+
+    name: str
+    instructions: int
+
+
+def missing() -> str | None:
+    """Why instructions cannot be counted here."""
+    if platform.machine() != "x86_64":
+        return f"the budget is of x86_64, and this is {platform.machine()}"
+    return None if shutil.which("valgrind") else "no valgrind: apt-get install valgrind"
+
+
+def build() -> None:
+    """The engine as it is shipped, and the program that exchanges."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    settings = ["-DDKCORE_PYTHON=OFF", "-DDKCORE_SANITIZE=", f"-DPython_EXECUTABLE={sys.executable}"]
+    for arguments in (["-S", str(ROOT), "-B", str(BUILD), *settings], ["--build", str(BUILD), "--target", PROGRAM.name]):
+        run(shutil.which("cmake", path=path) or "cmake", *arguments)
+
+
+def run(*command: str) -> str:
+    """What it printed, the errors too; a failure with that."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
+def environment() -> str:
+    """What the counts depend on besides the source."""
+    return run(str(PROGRAM)).strip()
+
+
+def margin(made_with: str) -> float:
+    """How far counts may be from a budget that was made with that compiler and C library."""
+    return SAME if made_with == environment() else OTHER
+
+
+def count(rule: str, size: int, finite: bool) -> Count:
+    """Of one exchange of the baseline's kernel; with a look for NaN, also by the instruction set that looked."""
+    few, isa = collect(REGISTRY[rule], size, finite, EXCHANGES)
+    many, _ = collect(REGISTRY[rule], size, finite, 2 * EXCHANGES)
+    return Count(f"{rule}/{size}" + (f"/finite:{isa}" if finite else ""), (many - few) // EXCHANGES)
+
+
+def collect(rule: Rule, size: int, finite: bool, exchanges: int) -> tuple[int, str]:
+    """All instructions of a process that does so many exchanges, and the instruction set that it takes for the best."""
+    values = rule.fill({"window": 12} if "window" in rule.scalars else {}, COUNTED)
+    places = [list(values).index(name) if name in values else -1 for name in COUNTED]
+    roles = "".join(str(ROLES[name]) for name in rule.vectors)
+    arguments = [rule.name, size, exchanges, int(finite), *places, roles, *values.values()]
+    printed = run("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(PROGRAM), *map(str, arguments))
+    isa = next(line for line in printed.splitlines() if not line.startswith("=="))
+    return int(re.search(r"Collected : (\d+)", printed)[1]), isa
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in ([], ["--update"]):
+        sys.exit("usage: python tests/instructions.py [--update]")
+    if reason := missing():
+        sys.exit(reason)
+    build()
+    counts = {each.name: each.instructions for each in (count(*case) for case in CASES)}
+    print(json.dumps({"made_with": environment(), "instructions": counts}, indent=1))
+    if sys.argv[1:]:
+        BUDGET.write_text(json.dumps({"made_with": environment(), "instructions": counts}, indent=1) + "\n")
