@@ -15,15 +15,17 @@ from dkcore.rules import REGISTRY
 
 LARGE = 67_108_864  # parameters; 256 MiB of float32
 MIDDLE = 16_777_216
+SOME = ("adag", "aeasgd")  # the most and the least bytes of those without a state
 
 
 def cases(quick: bool) -> list[Case]:
     """All rules through the best instruction set; through the others, and with a look for NaN, when there is time."""
     if quick:
         return [make("adag", LARGE, 1), *(make(name, LARGE, 2) for name in RULES), make("adag", LARGE, 2, finite=True)]
-    plain = [make(name, size, workers) for size in (MIDDLE, LARGE) for workers in (1, 2) for name in RULES]
-    others = [make(name, LARGE, 2, via=via) for name in RULES for via in instruction_sets()[1:]]
-    return plain + others + [make(name, LARGE, 2, finite=True) for name in ("adag", "aeasgd")]
+    plain = [make(name, LARGE, workers) for workers in (1, 2) for name in RULES]
+    middle = [make(name, MIDDLE, workers) for workers in (1, 2) for name in SOME]
+    others = [make(name, LARGE, 2, via=via) for name in SOME for via in instruction_sets()[1:]]
+    return middle + plain + others + [make(name, LARGE, 2, finite=True) for name in SOME]
 
 
 def make(name: str, size: int, workers: int, *, via: str | None = None, finite: bool = False) -> Case:
@@ -36,7 +38,7 @@ def make(name: str, size: int, workers: int, *, via: str | None = None, finite: 
     keys = f"exchange_vs_unlocked/{rest}", f"exchange_vs_triad/{rest}"
     if not special and name != "adag":
         keys = *keys, f"exchange_gbps/{rest}"
-    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=9 if special else 15)
+    return Case(*keys, rule=name, size=size, workers=workers, via=via, finite=finite, rounds=9)
 
 
 def bench_exchange(case, kept, turns, quick):

@@ -26,10 +26,10 @@ from bench.peer import ROOT, Peer
 from bench.peers.table import ENVIRONMENTS, absent
 
 ELEPHAS = ENVIRONMENTS["elephas"] / "bin" / "python"
-BACKENDS = ("jax", "tensorflow")  # the first is the one that the goal is for: its ranks start soonest
+BACKEND = "jax"  # its ranks start soonest
 TRAINERS = ("ADAG", "DOWNPOUR", "DynSGD")
-ROWS, WORKERS, EPOCHS = 50_000, 2, 10
-QUICK_EPOCHS = 3
+ROWS, WORKERS, EPOCHS = 50_000, 2, 6
+QUICK_EPOCHS = 2
 LEARNT = 0.9  # of the test rows: less is no training
 WARM = 2  # launches
 RETURNED = {"returned": "the rank has ended: tell, deliver, remove all; its task and Spark's job end"}
@@ -41,15 +41,15 @@ def cases(quick: bool) -> list[Case]:
     epochs = QUICK_EPOCHS if quick else EPOCHS
     stages = [f"spark_launch_s/{stage}" for stage in STAGES | RETURNED]
     made = [Case("spark_launch_s", *stages, rounds=5 if quick else 9)]
-    for backend, frequency in [("jax", "epoch"), ("tensorflow", "epoch"), ("jax", "batch")][: 1 if quick else None]:
-        name = "" if (backend, frequency) == ("jax", "epoch") else f"/{backend}/{frequency}"
+    for frequency in ("epoch",) if quick else ("epoch", "batch"):
+        name = "" if frequency == "epoch" else f"/{frequency}"
         keys = [f"vs_elephas/samples_per_s{name}", f"vs_elephas/accuracy/elephas{name}"]
         trainers = TRAINERS if not name else TRAINERS[:1]
         keys += [f"vs_elephas/accuracy/{trainer.lower()}{name}" for trainer in trainers]
         keys += [f"vs_elephas/stage_s{name}/{stage}" for stage in TRAINING | RETURNED]
         rare = frequency == "batch"  # it takes a minute an epoch
-        options = {"frequency": frequency, "epochs": QUICK_EPOCHS if rare else epochs, "rounds": 1 if rare else 3}
-        made.append(Case(*keys, backend=backend, trainers=trainers, **options))
+        options = {"frequency": frequency, "epochs": 1 if rare else epochs, "rounds": 1 if rare or quick else 2}
+        made.append(Case(*keys, backend=BACKEND, trainers=trainers, **options))
     return made
 
 
@@ -61,10 +61,10 @@ def theirs():
 
 
 def bench_spark(case, kept, theirs, turns):
-    if reason := needs(getattr(case, "backend", BACKENDS[0])):
+    if reason := needs(getattr(case, "backend", BACKEND)):
         pytest.skip(reason)
     if case.question == "spark_launch_s":
-        measure_launch(case, peer_of(kept, BACKENDS[0]), turns)
+        measure_launch(case, peer_of(kept, BACKEND), turns)
         return
     if reason := absent("elephas"):
         pytest.skip(reason)
