@@ -17,7 +17,7 @@ SECONDS = 0.15  # of measuring, for each side and line
 ROUNDS = 9
 FEWEST = 3  # exchanges of a slow peer
 SLOW = 1.0  # seconds of an exchange
-MOST = 5000  # exchanges a round
+MOST = 2500  # exchanges a round
 
 
 def side_of(entry: Entry, stack: ExitStack) -> Peer:
