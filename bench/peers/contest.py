@@ -23,7 +23,7 @@ MOST = 2500  # exchanges a round
 def side_of(entry: Entry, stack: ExitStack) -> Peer:
     """Its processes; their temporary files go with them, even if they must be killed."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dkb-", ignore_cleanup_errors=True))
-    return stack.enter_context(Peer(entry.python, entry.module, entry.environment | {"TMPDIR": folder}, PATIENCE))
+    return stack.enter_context(Peer(entry.python, entry.module, entry.environment | {"TMPDIR": folder}, PATIENCE, entry.prefix))
 
 
 class Contest:
