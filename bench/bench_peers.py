@@ -12,7 +12,7 @@ import pytest
 from bench.case import Case
 from bench.kept import Kept
 from bench.peers.contest import Contest, side_of
-from bench.peers.table import OURS, PEERS, absent, version
+from bench.peers.table import OURS, PEERS, version
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
 MIDDLE = 1_000_000
@@ -61,7 +61,7 @@ def bench_peers(case, turns, kept, ours, found):
         conclude(case, contests, turns)
         return
     entry = PEERS[case.name]
-    if reason := absent(entry.package):
+    if reason := entry.absent():
         pytest.skip(reason)
     if entry.name in found["failed"]:
         pytest.skip(f"{entry.name} failed at {found['failed'][entry.name]}")

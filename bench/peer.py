@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from select import select
 from typing import Any
@@ -25,17 +26,18 @@ ENDING = 30.0  # seconds to end after its input has
 class Peer:
     """``python -m module``, whose main part calls `serve`. A context manager; it ends with us, for its input does.
 
-    python: of its environment. environment: variables besides ours. patience: seconds for one answer. Its words and its children's
-    go to a log, of which an error shows the end.
+    python: of its environment. environment: variables besides ours. patience: seconds for one answer. prefix: a command
+    that becomes it. Its words and its children's go to a log, of which an error shows the end.
     """
 
-    def __init__(self, python: str | Path, module: str, environment: dict[str, str] | None = None, patience: float = PATIENCE):
+    def __init__(self, python: str | Path, module: str, environment: dict[str, str] | None = None, patience: float = PATIENCE,
+                 prefix: Sequence[str] = ()):
         self.patience = patience
         self.module, self.log = module, os.fdopen(os.memfd_create("log"), "r+b")
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
         options = {"cwd": ROOT, "env": inherited | (environment or {}), "start_new_session": True}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen([str(python), "-m", module], **pipes, **options)
+        self.process = subprocess.Popen([*prefix, str(python), "-m", module], **pipes, **options)
 
     def ask(self, method: str, **settings) -> Any:
         """What ``subject.method(**settings)`` returns there."""

@@ -47,6 +47,7 @@ if __name__ == "__main__":
 PLANTED = """
 import bench.bench_peers as suite
 from bench.bench_peers import PEERS, bench_peers as bench_planted, cases, found, ours
+from bench.peers import table
 from bench.peers.table import Entry
 
 here = {"PYTHONPATH": FOLDER}
@@ -58,7 +59,7 @@ PEERS |= {
     "numpy": Entry("numpy", "bench.peers.numpy_lock"),
 }
 suite.SIZES = (7, 100)
-suite.absent = lambda package: "ray is not installed: PLANTED" if package == "ray" else None
+table.absent = lambda package: "ray is not installed: PLANTED" if package == "ray" else None
 """
 
 
@@ -136,12 +137,12 @@ def test_a_peer_proves_itself_and_is_timed_and_nothing_is_left(name, tmp_path):
     entries = in_our_environment()[name]
     if name in KINDS:
         mpi_of(name)
-    if reason := table.absent(entries[0].package):
+    if reason := entries[0].absent():
         pytest.skip(reason)
     shared = set(os.listdir("/dev/shm"))
     mark = f"DKCORE_TEST={tmp_path}"
     environment = entries[0].environment | {"DKCORE_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
-    with Peer(sys.executable, entries[0].module, environment, patience=60) as peer:
+    with Peer(sys.executable, entries[0].module, environment, patience=60, prefix=entries[0].prefix) as peer:
         for entry in entries:
             for workers in (2, 1):
                 peer.ask("prepare", size=1001, workers=workers, sets=2 if entry.rotates else 1, variant=entry.variant)

