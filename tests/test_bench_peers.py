@@ -150,6 +150,8 @@ def test_a_peer_proves_itself_and_is_timed_and_nothing_is_left(name, tmp_path):
                 for given in (False, True):
                     assert np.shape(peer.ask("run", count=5, given=given)) == (workers, 5)
         assert processes_with(mark)
+        apart = os.readlink(f"/proc/{peer.process.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        assert apart == entries[0].alone
     assert peer.process.returncode == 0
     patience = time.monotonic() + 10
     while processes_with(mark) and time.monotonic() < patience:  # multiprocessing's own helper ends a little later
