@@ -31,10 +31,10 @@ TRAINERS = {"tensorflow": ("adag", "aeasgd"), "jax": ("adag",), "torch": ("adag"
 def cases(quick: bool) -> list[Case]:
     """training_samples_per_s/NAME, training_s_to_97/NAME; training_s/NAME/I, training_loss/NAME/I and training_accuracy/NAME/I."""
     backends = ("jax",) if quick else BACKENDS
-    made = [make(f"keras/{backend}", 2 if quick else EPOCHS[backend], backend=backend) for backend in backends]
+    made = [make(f"keras/{backend}", 1 if quick else EPOCHS[backend], backend=backend) for backend in backends]
     for backend in backends:
         for rule in TRAINERS[backend]:
-            made.append(make(f"dkcore/{backend}/{rule}", 2 if quick else EPOCHS[backend], backend=backend, rule=rule))
+            made.append(make(f"dkcore/{backend}/{rule}", 1 if quick else EPOCHS[backend], backend=backend, rule=rule))
     return made if quick else [*made, make("elephas", len(POINTS), backend=None)]
 
 

@@ -31,7 +31,7 @@ TRAINERS = ("ADAG", "DOWNPOUR", "DynSGD")
 ROWS, WORKERS, EPOCHS = 50_000, 2, 6
 QUICK_EPOCHS = 2
 LEARNT = 0.9  # of the test rows: less is no training
-WARM = 2  # launches
+WARM = 1  # launches
 RETURNED = {"returned": "the rank has ended: tell, deliver, remove all; its task and Spark's job end"}
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -40,7 +40,7 @@ def cases(quick: bool) -> list[Case]:
     """The launch; then pairs of ours and theirs. The first is the goal's, with all trainers' accuracies."""
     epochs = QUICK_EPOCHS if quick else EPOCHS
     stages = [f"spark_launch_s/{stage}" for stage in STAGES | RETURNED]
-    made = [Case("spark_launch_s", *stages, rounds=5 if quick else 9)]
+    made = [Case("spark_launch_s", *stages, rounds=3 if quick else 9)]
     for frequency in ("epoch",) if quick else ("epoch", "batch"):
         name = "" if frequency == "epoch" else f"/{frequency}"
         keys = [f"vs_elephas/samples_per_s{name}", f"vs_elephas/accuracy/elephas{name}"]

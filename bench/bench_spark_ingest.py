@@ -21,7 +21,7 @@ JAX = {"KERAS_BACKEND": "jax"}
 
 
 def cases(quick: bool) -> list[Case]:
-    rows, rounds = (QUICK_ROWS, 7) if quick else (ROWS, 15)
+    rows, rounds = (QUICK_ROWS, 3) if quick else (ROWS, 15)
     first = Case("spark_ingest_vs_arrow/first", "spark_ingest_vs_file/first", "spark_ingest_gbps/first", rows=rows, rounds=rounds)
     later = Case("spark_ingest_vs_arrow/later", "spark_ingest_vs_mapped/later", "spark_ingest_gbps/later", rows=rows, rounds=rounds)
     return [first, later]

@@ -36,7 +36,7 @@ def bench_startup(case, turns, quick):
     elif missing := [name for name in ("mpi4py", case.backend) if find_spec(name) is None]:
         pytest.skip(f"{missing[0]} is not installed: pip install 'dkcore[mpich,{case.backend}]'")
     else:
-        measure_job(case, turns, 2 if quick else 3)
+        measure_job(case, turns, 1 if quick else 3)
 
 
 def measure_center(case: Case, turns) -> None:

@@ -22,7 +22,7 @@ from dkcore.job import Job
 
 WORKERS = 2
 SAMPLES = {"tensorflow": 60_000, "jax": 24_000, "torch": 12_000}
-QUICK_SAMPLES = 24_000
+QUICK_SAMPLES = 12_000
 WEIGHTS = 648_010
 WRONG = 0.2  # of the labels
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
@@ -37,7 +37,7 @@ def cases(quick: bool) -> list[Case]:
     for backend in BACKENDS[:1] if quick else BACKENDS:
         keys = [f"{question}/{names[backend]}" for question in questions]
         samples = QUICK_SAMPLES if quick else SAMPLES[backend]
-        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, samples=samples, rounds=2 if quick else 3))
+        made.append(Case(*keys, f"throughput_vs_plain_fit/{backend}", backend=backend, samples=samples, rounds=1 if quick else 3))
     return made
 
 
