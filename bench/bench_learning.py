@@ -25,7 +25,7 @@ ENOUGH = 0.97  # of the test images
 EPOCHS = {"tensorflow": 5, "jax": 5, "torch": 3}
 POINTS = (1, 2, 4)  # epochs of elephas' trainings
 WORKERS = 2
-TRAINERS = {"tensorflow": ("adag", "aeasgd"), "jax": ("adag",), "torch": ("adag",)}
+TRAINERS = {"tensorflow": ("adag", "aeasgd"), "jax": ("adag", "aeasgd"), "torch": ("aeasgd",)}
 
 
 def cases(quick: bool) -> list[Case]:
