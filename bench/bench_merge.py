@@ -25,7 +25,7 @@ def cases(quick: bool) -> list[Case]:
     """One key for each size, link, codec and number of nodes."""
     made = [Case(f"merge_vs_allreduce/{4 * SMALL}B/2nodes/1gbit", nodes=2, size=SMALL, rounds=9, rate="1gbit")]
     made += [Case(f"merge_vs_allreduce/{4 * SMALL}B/2nodes", nodes=2, size=SMALL, rounds=21, rate=None)]
-    made += [Case("throughput_while_merging/2nodes", nodes=2, size=SMALL, rounds=3 if quick else 5, rate=None)]
+    made += [Case("throughput_while_merging/2nodes", nodes=2, size=SMALL, rounds=1 if quick else 5, rate=None)]
     if quick:
         return [*made, compressed("int8", "1gbit", rounds=3), sent_by(2)]
     made += [Case(f"merge_vs_allreduce/{4 * LARGE}B/2nodes/1gbit", nodes=2, size=LARGE, rounds=3, rate="1gbit")]

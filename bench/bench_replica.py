@@ -19,7 +19,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM
 
 
 def cases(quick: bool) -> list[Case]:
-    """A large model and one of many small variables."""
+    """A large model and one of many small variables, on every backend; on the first when there is no time."""
     made = []
     for backend in BACKENDS[:1] if quick else BACKENDS:
         keys = f"replica_vs_flat/{backend}/4798010", f"memory/bytes_per_parameter_per_worker/{backend}"

@@ -16,7 +16,7 @@ from bench.case import Case
 from bench.crew import Crew
 from bench.sparked import BATCH, first_epoch, local_spark, only_read
 
-ROWS, QUICK_ROWS = 60_000, 20_000
+ROWS, QUICK_ROWS = 60_000, 6_000
 JAX = {"KERAS_BACKEND": "jax"}
 
 
