@@ -1,19 +1,18 @@
 """Ours and peers' time of an exchange against size: peer_us/NAME/SIZE/Nworkers."""
 
 import math
-import re
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from bench.drawing import COLOURS, GREY, INK, NoDataError, canvas, duration, log_axis, pretty, sizes_axis, spaced, stated
+from bench.peer_times import KEY, OURS, peer_times
 from bench.reading import Reading
 
 __all__ = ["peers"]
 
-OURS = "dkcore"
-KEY = re.compile(r"peer_us/([^/]+)/(\d+)/(\d+)workers?")
-GAP = 0.042  # of the height between two names
+BESIDE = 2.4  # times the largest size: where names begin
+GAP = 0.031  # of the height between two names
 BELOW, ABOVE = 0.25, 0.45  # room beyond the values, in powers of ten
 
 
@@ -26,7 +25,7 @@ def peers(reading: Reading) -> Figure:
     looks = {
         name: (COLOURS[index % len(COLOURS)], ("-", (0, (5, 2)), (0, (1, 1)))[index // len(COLOURS)]) for index, name in enumerate(names)
     }
-    figure, panels = canvas(len(found), width=7.2 * len(found) if len(found) > 1 else 9, height=6.2, title=message(found), sharey=True)
+    figure, panels = canvas(len(found), width=7.2 * len(found) if len(found) > 1 else 9, height=7, title=message(found), sharey=True)
     low, high = np.log10(
         [pick(value for panel in found.values() for line in panel.values() for value in line.values()) for pick in (min, max)]
     )
@@ -41,12 +40,12 @@ def peers(reading: Reading) -> Figure:
         log_axis(axes, 10 ** (low - BELOW), 10 ** (high + ABOVE), "time of an exchange" if axes is panels[0] else "", duration)
         right = max(size for _, size, _, _ in ends)
         span = high - low + BELOW + ABOVE
-        heights = spaced([(math.log10(value) - low + BELOW) / span for _, _, value, _ in ends], GAP)
+        heights = spaced([(math.log10(value) - low + BELOW) / span for _, _, value, _ in ends], GAP, 0.02, 0.99)
         for (name, size, value, colour), height in zip(ends, heights, strict=True):
             place = 10 ** (low - BELOW + height * span)
-            axes.annotate(pretty(name), (size, value), (right * 1.5, place), color=colour, fontsize=9, va="center",
-                          fontweight="bold" if name == OURS else "normal", annotation_clip=False,
-                          arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6})  # fmt: skip
+            thread = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "relpos": (0, 0.5), "shrinkB": 2}
+            axes.annotate(pretty(name), (size, value), (right * BESIDE, place), color=colour, fontsize=9, va="center",
+                          fontweight="bold" if name == OURS else "normal", annotation_clip=False, arrowprops=thread)  # fmt: skip
         axes.set_title(f"{workers} worker{'s' * (workers != 1)}", color=GREY)
     stated(figure, reading)
     return figure
@@ -54,12 +53,9 @@ def peers(reading: Reading) -> Figure:
 
 def times(reading: Reading) -> dict[int, dict[str, dict[int, float]]]:
     """{workers: {name: {size: microseconds}}}."""
-    found: dict[int, dict[str, dict[int, float]]] = {}
-    for key, each in reading.figures.items():
-        if match := KEY.fullmatch(key):
-            name, size, workers = match[1], int(match[2]), int(match[3])
-            found.setdefault(workers, {}).setdefault(name, {})[size] = each.value
-    return {workers: {name: dict(sorted(line.items())) for name, line in panel.items()} for workers, panel in found.items()}
+    workers = sorted({int(match["workers"]) for key in reading.figures if (match := KEY.fullmatch(key))})
+    found = {count: peer_times(reading.flat, count) for count in workers}
+    return {count: panel for count, panel in found.items() if panel}
 
 
 def message(found: dict[int, dict[str, dict[int, float]]]) -> str:

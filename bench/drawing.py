@@ -121,17 +121,23 @@ def series(reading: Reading, question: str) -> dict[str, dict[int, float]]:
     return {name: dict(sorted(points.items())) for name, points in found.items()}
 
 
-def spaced(values: list[float], apart: float) -> list[float]:
-    """The same values, moved upwards as little as it takes to be so far apart.
+def spaced(values: list[float], apart: float, low: float, high: float) -> list[float]:
+    """The same values, moved as little as it takes to be so far apart, and within bounds: isotonic regression of what is left of them
+    without the distance, by pooling neighbours that are in the wrong order (Ayer et al. 1955).
 
-    >>> spaced([1.0, 1.1, 5.0], 0.5)
-    [1.0, 1.5, 5.0]
+    >>> spaced([2.0, 2.0, 5.0], 1.0, 0.0, 9.0), spaced([0.1, 0.0], 1.0, 0.0, 9.0)
+    ([1.5, 2.5, 5.0], [1.0, 0.0])
     """
-    placed = dict.fromkeys(range(len(values)), 0.0)
-    last = float("-inf")
-    for index in sorted(range(len(values)), key=lambda index: values[index]):
-        last = placed[index] = max(values[index], last + apart)
-    return list(placed.values())
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    pools: list[tuple[float, int]] = []  # the mean of each, and how many it has
+    for rank, index in enumerate(order):
+        pools.append((values[index] - rank * apart, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (mean, count), (other, more) = pools[-2:]
+            pools[-2:] = [((mean * count + other * more) / (count + more), count + more)]
+    means = [min(max(mean, low), high - (len(values) - 1) * apart) for mean, count in pools for _ in range(count)]
+    placed = {index: mean + rank * apart for rank, (index, mean) in enumerate(zip(order, means, strict=True))}
+    return [placed[index] for index in range(len(values))]
 
 
 def legend(axes: Axes, place: str, **options) -> None:
