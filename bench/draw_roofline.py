@@ -113,15 +113,17 @@ def speeds(reading: Reading) -> dict[int, dict[str, dict[int, float]]]:
 
 
 def message(reading: Reading, found: dict[int, dict[str, dict[int, float]]]) -> str:
-    """What share of the memory's speed exchanges reach that no cache can hold even half of: by the triads that ran in turn with them
-    (exchange_vs_triad), since the machine may have been slower when the roof was measured; or by the roof.
+    """How fast exchanges are that no cache can hold even half of: against the triads that ran in turn with them (exchange_vs_triad),
+    since the machine may have been slower when the roof was measured; or, where there are none, against the roof.
     """
     keys = [f"exchange_vs_triad/{rule}/{size}/{workers}workers" for workers, rules in found.items() for rule, size in large(reading, rules)]
-    shares = [reading.figures[key].value for key in keys if key in reading.figures]
-    if not shares:
-        for workers, rules in found.items():
-            memory = {name: speed for name, _, speed in roof(reading, workers)}.get("memory")
-            shares += [rules[rule][size] / memory for rule, size in large(reading, rules)] if memory else []
+    ratios = [reading.figures[key].value for key in keys if key in reading.figures]
+    if ratios:
+        return f"Beyond the caches, exchanges move memory {np.median(ratios):.2f} times as fast as the machine's triad"
+    shares: list[float] = []
+    for workers, rules in found.items():
+        memory = {name: speed for name, _, speed in roof(reading, workers)}.get("memory")
+        shares += [rules[rule][size] / memory for rule, size in large(reading, rules)] if memory else []
     if not shares:
         return "Memory that exchanges move in a second"
     return f"Beyond the caches, exchanges run at {np.median(shares):.0%} of the memory's speed"

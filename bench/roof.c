@@ -40,6 +40,15 @@ static void update(size_t n, vector *a, vector *b, vector *c, float s) {
     EACH(i, n) a[i] = b[i] + s * a[i];
 }
 
+/* As many writes as reads, all in place, as of c, w and p in most exchanges. */
+static void rotate(size_t n, vector *a, vector *b, vector *c, float s) {
+    (void)s;
+    EACH(i, n) {
+        vector first = a[i];
+        a[i] = b[i], b[i] = c[i], c[i] = first;
+    }
+}
+
 #if defined(__SSE2__)
 static inline void stream(vector *to, vector value) {
 #if defined(__AVX512F__)
@@ -77,7 +86,7 @@ static void nt_triad(size_t n, vector *a, vector *b, vector *c, float s) {
 
 /* In the order of KINDS in bench/roof.py. */
 static void (*const loops[])(size_t, vector *, vector *, vector *, float) = {
-    read_, copy, triad, update, nt_store, nt_copy, nt_triad,
+    read_, copy, triad, update, rotate, nt_store, nt_copy, nt_triad,
 };
 
 int roof_has(int kind) { return loops[kind] != NULL; }

@@ -16,7 +16,7 @@ from bench.caches import last_level, level
 __all__ = ["KINDS", "Roofed", "build", "counts", "elements"]
 
 # Bytes that each loop moves for an element, with the line that is read before a part of it is written: see bench/triad.py.
-KINDS = {"read": 4, "copy": 12, "triad": 16, "update": 12, "nt_store": 4, "nt_copy": 8, "nt_triad": 12}
+KINDS = {"read": 4, "copy": 12, "triad": 16, "update": 12, "rotate": 24, "nt_store": 4, "nt_copy": 8, "nt_triad": 12}
 SOURCE = Path(__file__).with_name("roof.c")
 LIBRARY = Path(__file__).parent.parent / "build" / "roof" / "roof.so"
 ALIGNED = 64
@@ -99,10 +99,11 @@ class Roofed:
         random = np.random.default_rng(0)
         for array in arrays:
             array[:] = random.integers(-8, 8, array.size)  # so that all orders of a sum give the same
-        s = np.float32(SCALAR)
-        results = {"copy": b, "triad": b + s * c, "update": b + s * a, "store": np.full_like(a, s), "read": a.copy()}
+        s, before = np.float32(SCALAR), a.copy()
+        results = {"copy": b, "triad": b + s * c, "update": b + s * a, "store": np.full_like(a, s), "read": a.copy(), "rotate": b.copy()}
         total = self.call(kind, arrays)
         assert np.array_equal(a, results[kind.removeprefix("nt_")]), f"{kind} computes something else"
+        assert kind != "rotate" or np.array_equal(c, before), "rotate computes something else"
         assert kind != "read" or total == a.sum(), "read does not read all"
 
 
