@@ -140,7 +140,7 @@ def test_every_question_of_the_issue_has_its_key():
 def test_goals_are_looked_up_by_key_and_judge():
     assert Figure("exchange_vs_unlocked/adag/1/1workers", 0.95).verdict == "pass"
     assert Figure("exchange_vs_unlocked/adag/1/1workers", 0.85, spread=0.5).verdict == "miss noisy"
-    assert Figure("exchange_us/1000", 2.9).verdict == "pass"
+    assert Figure("exchange_us/1000", 1.9).verdict == "pass"
     assert Figure("no_goal/at/all", 1).verdict == ""
     assert str(Goal(at_most=3)) == "<= 3"
 

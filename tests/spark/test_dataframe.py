@@ -78,8 +78,8 @@ def test_several_columns_are_several_inputs(frame):
 
 
 def test_a_column_that_is_not_there_is_refused_before_anything_runs(frame):
-    with pytest.raises(DataError, match="column 'lable'"):
-        dk.ADAG(model(), label_col="lable").train(frame)
+    with pytest.raises(DataError, match="column 'labels'"):
+        dk.ADAG(model(), label_col="labels").train(frame)
     with pytest.raises(TypeError, match="Spark DataFrame"):
         dk.ADAG(model()).train([1, 2])
 
