@@ -35,7 +35,7 @@ def cases(quick: bool) -> list[Case]:
     for backend in backends:
         for rule in TRAINERS[backend]:
             made.append(make(f"dkcore/{backend}/{rule}", 1 if quick else EPOCHS[backend], backend=backend, rule=rule))
-    return made[1:] if quick else [*made, make("elephas", len(POINTS), backend=None)]
+    return made[1:2] if quick else [*made, make("elephas", len(POINTS), backend=None)]
 
 
 def make(name: str, points: int, **settings) -> Case:
