@@ -23,12 +23,14 @@ class Private(keras.callbacks.Callback):
     def __init__(self, rule: Rule, size: int, window: int) -> None:
         super().__init__()
         self.window, self.size, self.steps = window, size, 0
-        self.arrays = [np.ones(size, np.float32) for _ in rule.vectors]
+        self.arrays = [np.full(size, 1 + window * (name == "w"), np.float32) for name in rule.vectors]
         self.vectors = vectors_at([array.ctypes.data for array in self.arrays], 0)
         values = rule.fill({"window": window}, ("staleness", "workers"))
         self.scalars = (ctypes.c_double * max(len(values), 1))(*values.values())
         self.kernel = KERNEL(compile_kernel(rule, np.float32).address)
         self.durations: list[float] = []
+        self.kernel(size, self.vectors, self.scalars)
+        assert rule.name != "adag" or all(np.all(array == 2) for array in self.arrays), "the kernel differs from its formula"
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self.steps += self._model.steps_per_execution
