@@ -49,5 +49,7 @@ def bench_sizes(case, kept, turns, quick):
 
     seconds = turns(sides, rounds=5 if quick or case.cached else 9, verify=verify)
     moved = bytes_per_parameter(REGISTRY[case.rule], np.dtype(case.dtype).itemsize)
-    note = f"{moved} bytes a parameter, {np.median(seconds['exchange']) * 1e6:,.1f} us"
-    turns.figure(case.keys[0], moved * case.size * case.workers / seconds["exchange"] / 1e9, "GB/s", note=note)
+    speed = moved * case.size * case.workers / seconds["exchange"] / 1e9
+    share = turns.of_roof(np.median(speed), case.workers, "L2" if case.cached else "memory")
+    note = f"{moved} bytes a parameter, {np.median(seconds['exchange']) * 1e6:,.1f} us{share}"
+    turns.figure(case.keys[0], speed, "GB/s", note=note)

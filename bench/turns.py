@@ -53,12 +53,12 @@ class Turns:
         """Note why this figure is missing, where that is no failure."""
         self.report.absent[key] = reason
 
-    def of_roof(self, gbps: float, threads: int) -> str:
-        """For a note: a speed of memory as a share of the best that so many threads reached when this run began (see bench_roof.py).
+    def of_roof(self, gbps: float, threads: int, level: str = "memory") -> str:
+        """For a note: a speed as a share of the best that so many threads reached there when this run began (see bench_roof.py).
 
         Empty when the roof was not measured, as with --only.
         """
-        ends = f"/memory/{min(threads, len(os.sched_getaffinity(0)))}threads"
+        ends = f"/{level}/{min(threads, len(os.sched_getaffinity(0)))}threads"
         roof = [figure.value for key, figure in self.report.figures.items() if key.startswith("roof/") and key.endswith(ends)]
         return f"; {gbps / max(roof):.0%} of the roof, {max(roof):.1f} GB/s" if roof else ""
 
