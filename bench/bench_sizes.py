@@ -13,7 +13,7 @@ from dkcore.kernels import instruction_sets
 from dkcore.rules import REGISTRY
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 4_798_010, 16_777_216, 67_108_864)
-CACHED = 65_536
+CACHED = 262_144  # bytes of a vector
 DTYPES = ("float32", "float64")
 ELEMENTS = 40_000_000  # that a round passes over, so that none is too short to be timed
 
@@ -29,7 +29,7 @@ def cases(quick: bool) -> list[Case]:
     ]
     names = ("adag", "dc_asgd") if quick else RULES
     made += [
-        Case(f"kernel_gbps/{name}/{dtype}/{via}", rule=name, size=CACHED, workers=1, dtype=dtype, via=via, cached=True)
+        Case(f"kernel_gbps/{name}/{dtype}/{via}", rule=name, size=CACHED // np.dtype(dtype).itemsize, workers=1, dtype=dtype, via=via, cached=True)
         for dtype in DTYPES
         for name in names
         for via in instruction_sets()
