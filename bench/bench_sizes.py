@@ -23,13 +23,19 @@ def cases(quick: bool) -> list[Case]:
     sizes = (SIZES[0], SIZES[2], SIZES[4]) if quick else SIZES
     plain = {"rule": "adag", "dtype": "float32", "via": None, "cached": False}
     made = [
-        Case(f"exchange_gbps/adag/{size}/{workers}workers", size=size, workers=workers, **plain)
-        for workers in (1, 2)
-        for size in sizes
+        Case(f"exchange_gbps/adag/{size}/{workers}workers", size=size, workers=workers, **plain) for workers in (1, 2) for size in sizes
     ]
     names = ("adag", "dc_asgd") if quick else RULES
     made += [
-        Case(f"kernel_gbps/{name}/{dtype}/{via}", rule=name, size=CACHED // np.dtype(dtype).itemsize, workers=1, dtype=dtype, via=via, cached=True)
+        Case(
+            f"kernel_gbps/{name}/{dtype}/{via}",
+            rule=name,
+            size=CACHED // np.dtype(dtype).itemsize,
+            workers=1,
+            dtype=dtype,
+            via=via,
+            cached=True,
+        )
         for dtype in DTYPES
         for name in names
         for via in instruction_sets()
