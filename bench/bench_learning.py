@@ -51,7 +51,7 @@ def bench_learning(case, turns):
         told.append(kinds[kind](case))
         return told[-1]["seconds"][-1]
 
-    if kind == "elephas" and (reason := absent()):
+    if kind == "elephas" and (reason := absent("elephas")):
         pytest.skip(reason)
     if kind != "elephas" and find_spec(case.backend) is None:
         pytest.skip(f"{case.backend} is not installed: pip install 'dkcore[mpich,{case.backend}]'")
