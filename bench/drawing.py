@@ -38,7 +38,8 @@ def canvas(columns: int = 1, *, width: float = 10, height: float = 5.4, title: s
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     panels = figure.subplots(1, columns, squeeze=False, **options)[0]
-    figure.suptitle(title, x=0.014, ha="left", fontsize=14, fontweight="bold")
+    size = min(14, 105 * figure.get_figwidth() / len(title))  # a long one in smaller letters, not cut off
+    figure.suptitle(title, x=0.014, ha="left", fontsize=size, fontweight="bold")
     return figure, list(panels)
 
 
