@@ -20,7 +20,7 @@ def main() -> int:
     A goal that is missed is only shown.
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure dkcore against its goals, its peers and the machine.")
-    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: less than 3 minutes instead of 10")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: some minutes instead of half an hour")
     parser.add_argument("--only", metavar="PATTERN", help="only figures whose key matches, for instance exchange_us or 'vs_*/1000000/*'")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures as flat keys")
     said = "write REPORT.md, report.json and plots/ into a folder (default: bench)"
