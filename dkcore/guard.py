@@ -24,7 +24,7 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["MARK", "MPI_SEGMENTS", "leave_word", "machine", "tear_down"]
+__all__ = ["MARK", "MPI_SEGMENTS", "leave_word", "machine", "stop", "tear_down"]
 
 MARK = "DKCORE_LAUNCH"
 SHARED_MEMORY = "/dev/shm"
@@ -92,6 +92,19 @@ def die_with(parent: int, number: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def stop(guard: subprocess.Popen, plan: dict, patience: float) -> None:
+    """For who started a guard: have it end everything, within so many seconds; if it cannot, do what it would have done."""
+    if guard.poll() is None:
+        guard.terminate()
+    try:
+        guard.wait(patience)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()
+    if guard.returncode < 0:  # somebody killed it, so it could not do this
+        tear_down(plan)
 
 
 def tear_down(plan: dict) -> None:

@@ -175,15 +175,7 @@ class Supervision:
 
     def stop(self) -> None:
         """Have the guard end everything that is left."""
-        if self.guard.poll() is None:
-            self.guard.terminate()
-        try:
-            self.guard.wait(STOPPING)
-        except subprocess.TimeoutExpired:
-            self.guard.kill()
-            self.guard.wait()
-        if self.guard.returncode < 0:  # somebody killed the guard, so it could not do this
-            guard.tear_down(self.plan)
+        guard.stop(self.guard, self.plan, STOPPING)
         if self.passage:
             self.passage.end(self.log, GRACE)
         for process in [*self.processes, self.guard_process]:

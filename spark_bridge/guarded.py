@@ -50,12 +50,4 @@ class Guarded:
 
     def stop(self) -> None:
         """End everything that came of the command."""
-        if self.alive:
-            self.process.terminate()
-        try:
-            self.process.wait(STOPPING)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.returncode < 0:  # somebody killed it, so it could not do this
-            guard.tear_down(self.plan)
+        guard.stop(self.process, self.plan, STOPPING)
