@@ -1,6 +1,7 @@
 """One rank of the tests of the merge: exchanges whole numbers with centers, one after another, and tells what came of each.
 
-``OUT SIZE EXCHANGES [NAME=VALUE...] [+ SIZE EXCHANGES ...]``: one line of JSON a case in ``OUT/told-RANK``. Names:
+``OUT SIZE EXCHANGES [NAME=VALUE...] [+ SIZE EXCHANGES ...]``: one line of JSON a case in ``OUT/told-RANK``. Who exchanges
+``forever`` is ended by something else. Names:
 
     name          of the case
     dtype, rule   rule: of dkcore.rules, or ``heavy`` below; given=0: `Center.of` is not told of it
@@ -19,6 +20,7 @@
 """
 
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -65,7 +67,8 @@ class Case:
 
     def __init__(self, size: str, exchanges: str, *options: str):
         given = dict(option.split("=", 1) for option in options)
-        self.size, self.exchanges, self.phases = int(size), int(exchanges), int(given.pop("phases", 1))
+        self.forever = exchanges == "forever"
+        self.size, self.exchanges, self.phases = int(size), 0 if self.forever else int(exchanges), int(given.pop("phases", 1))
         self.name, self.dtype = given.pop("name", ""), given.pop("dtype", "float32")
         self.nap, self.doze, self.bound = float(given.pop("nap", 0)), float(given.pop("doze", 0)), given.pop("staleness", None)
         self.bound = None if self.bound is None else int(self.bound)
@@ -138,7 +141,7 @@ class Case:
             named = dk.rules.adag if last and self.odd == "worker" else rule
             if self.learn:
                 center.meeting.learn(named, self.scalars)
-            for number in range(self.exchanges):
+            for number in itertools.count() if self.forever else range(self.exchanges):
                 w[:] = self.step if self.place else w + self.step
                 self.foretell(number + 1)
                 call.flat(w)

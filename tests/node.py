@@ -45,7 +45,8 @@ def agent(*words: str) -> int:
 def serve(name: str) -> int:
     """Make this process' namespaces a host of that name, and answer agents until it is killed."""
     socket.sethostname(name)
-    mount(b"tmpfs", b"/dev/shm", b"tmpfs")
+    for own in ("/dev/shm", "temporary"):
+        mount(b"tmpfs", os.path.abspath(own).encode(), b"tmpfs")
     if os.path.exists("hosts"):
         mount(os.path.abspath("hosts").encode(), b"/etc/hosts", None, MS_BIND)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -122,6 +122,8 @@ class Network:
         if reason := needs():
             (pytest.fail if os.environ.get("CI") == "true" and os.geteuid() == 0 else pytest.skip)(reason)
         self.folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+        self.temporary = self.folder / "temporary"  # each node has its own there, as hosts have their own /tmp
+        self.temporary.mkdir()
         self.nodes: list[Node] = []
         self.switch: Node | None = None
         try:
@@ -180,7 +182,7 @@ class Network:
             return [mpi.mpiexec, *launcher, "-hosts", ",".join(addresses), "-ppn", str(ranks_per_node), "-n", str(ranks)]
         settings = {"plm_ssh_agent": str(self.agent), "btl_tcp_if_include": "eth0", "oob_tcp_if_include": "eth0"}
         mca = [word for name, value in settings.items() for word in ("--mca", name, value)]
-        mca += ["--prtemca", "prte_tmpdir_base", str(self.folder)]  # pids repeat here, and folders of the dead are named by them
+        mca += ["--prtemca", "prte_tmpdir_base", str(self.temporary)]  # its daemons write a file of one name, each on its host
         exported = [word for name in EXPORTED if name in environment(kind) for word in ("-x", name)]
         hosts = ",".join(f"{address}:{ranks_per_node}" for address in addresses)
         prefix = str(Path(mpi.mpiexec).parent.parent)
@@ -209,7 +211,7 @@ class Network:
                 for pid in processes:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-            node.run("sh", "-c", "rm -rf /dev/shm/*", namespaces=("mount",))
+            node.run("sh", "-c", f"rm -rf /dev/shm/* {self.temporary}/*", namespaces=("mount",))
 
     def processes(self) -> dict[str, list[str]]:
         """What runs on each node, where anything does."""

@@ -55,6 +55,16 @@ def test_three_ranks_on_three_nodes(kind, three_nodes, tmp_path):
     assert three_nodes.gone(within=2) < 2
 
 
+def test_temporary_files_of_a_node_are_its_own(two_nodes):
+    """Open MPI's daemons each write a file of the same name there; what two of them wrote at once made either fail."""
+    first, second = two_nodes.nodes
+    first.run("touch", f"{two_nodes.temporary}/one", namespaces=("mount",))
+    second.run("test", "!", "-e", f"{two_nodes.temporary}/one", namespaces=("mount",))
+    assert list(two_nodes.temporary.iterdir()) == []
+    two_nodes.clear()
+    first.run("test", "!", "-e", f"{two_nodes.temporary}/one", namespaces=("mount",))
+
+
 LISTEN = """
 import socket
 with socket.create_server(("10.77.0.2", 7777)) as server:
