@@ -29,7 +29,7 @@ all: .venv/engine
 	touch $@
 
 demo: .venv/engine
-	$(BIN)/python examples/demo.py demo
+	$(BIN)/python examples/demo.py
 
 test: .venv/test
 	$(BIN)/python -m pytest

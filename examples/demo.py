@@ -1,43 +1,42 @@
 """The main job on real data: MNIST with ADAG on two ranks, and the same budget on one. ``make demo`` runs it."""
 
-import sys
-import tempfile
+import json
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from dkcore import outcome
-from dkcore.front import job_of
+from dkcore.cli import main as dkcore
 
-HERE = Path(__file__).parent
-DEFAULTS = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ("accuracy",), "scalars": (), "modules": ()}
-DEFAULTS |= {"learning_rate": None, "scale": None, "seed": 0, "shuffle": True, "check_finite": True, "backend": None, "batch_size": 32}
+MODEL = f"{Path(__file__).parent}/mnist.py:mlp"
 
 
-def train(out: Path, trainer: str, workers: int, epochs: int) -> dict:
-    """One training, as `dkcore train` does it; its report."""
-    with tempfile.TemporaryDirectory(prefix="dkcore-demo-") as directory:
-        options = {"model": f"{HERE}/mnist.py:mlp", "data": "mnist", "window": 12, "workers": workers, "epochs": epochs}
-        job = job_of(directory, trainer=trainer, **options, **DEFAULTS)
-        outcome.prepare(out)
-        job.launch(show=True, temporary=True)
-        return outcome.deliver(job, out)
+def train(out: Path, data: str, trainer: str, workers: int, epochs: int) -> dict:
+    """One training by the command line; its report."""
+    print(f"\n{trainer}, {workers} worker{'s' * (workers > 1)}", flush=True)
+    options = ["--model", MODEL, "--data", data, "--trainer", trainer, "--window", 12, "--workers", workers, "--epochs", epochs]
+    dkcore(["train", *map(str, options), "--out", str(out)], standalone_mode=False)
+    return json.loads((out / "report.json").read_text())
 
 
-def main(out: Path, epochs: int = 3) -> None:
-    """Train both, print the table, and say where the plots are."""
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where results go.")
+@click.option("--data", default="mnist", show_default=True, help="mnist, or FILE.npz in its shape.")
+@click.option("--epochs", default=3, show_default=True, help="Of each training.")
+def main(out: Path, data: str, epochs: int) -> None:
+    """Train with one worker and with two, print a table, and say where the plots are."""
     columns = "trainer", "workers", "accuracy", "samples/s", "training", "exchanging"
-    table = Table(*columns, title=f"MNIST, {epochs} epochs", title_justify="left")
+    table = Table(*columns, title=f"{data}, {epochs} epochs", title_justify="left")
     for trainer, workers in (("SingleTrainer", 1), ("ADAG", 2), ("AEASGD", 2)):
-        report = train(out / trainer.lower(), trainer, workers, epochs)
+        report = train(out / trainer.lower(), data, trainer, workers, epochs)
         share = "-" if workers == 1 else f"{report['exchange_share'] or 0:.2%}"
-        numbers = f"{report['test_accuracy']:.4f}", f"{report['samples_per_s']:,.0f}", f"{report['training_time_s']:.1f} s"
+        numbers = f"{report['test_accuracy']:.4f}", f"{report['samples_per_s'] or 0:,.0f}", f"{report['training_time_s']:.1f} s"
         table.add_row(trainer, str(workers), *numbers, share)
     Console().print(table)
-    print("accuracy of the center on the 10,000 test images; exchanging: share of the training time")
+    print("accuracy of the center on the test images; exchanging: share of the training time")
     print(f"plots: {out}/adag/report.png {out}/aeasgd/report.png; reports, histories and models lie beside them")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    main()
