@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/tensorflow/* tests/c/*) dkcore/rule.py dkcore/rules.py dkcore/formulas.py dkcore/synchronous.py dkcore/codecs.py dkcore/emit.py
+ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/tensorflow/* tests/c/*) dkcore/formula/trace.py dkcore/formula/rule.py dkcore/rules.py dkcore/engine/merge_formulas.py dkcore/formula/synchronous.py dkcore/engine/codec_formulas.py dkcore/engine/emit.py
 # A looser range of torch takes gigabytes of CUDA where there is no GPU.
 TORCH ?= torch==2.13.0
+# Tests run in so many processes, a file at a time. Only root can give each a /dev/shm of its own: see tests/conftest.py.
+WORKERS ?= $(if $(filter 0,$(shell id -u)),2,0)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TIERS := test-build test-nodes test-process test-ranks test-spark test-unit
 
-.PHONY: build/peers all demo test test-slurm test-fast ctest sanitize bench bench-quick lint clean
+.PHONY: build/peers all demo test $(TIERS) test-fast test-slurm bench bench-quick lint clean
 all: .venv/engine
 
 .venv/base: pyproject.toml
@@ -32,7 +36,14 @@ demo: .venv/engine
 	$(BIN)/python examples/demo.py
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Each a folder of tests/: see CONTRIBUTING.md.
+$(TIERS): .venv/test
+	$(PYTEST) tests/$(@:test-%=%)
+
+# Within a minute: what needs neither other processes nor a framework, and all examples in docstrings.
+test-fast: test-unit
 
 # Under a real Slurm, whose packages it installs: root on Debian.
 test-slurm: .venv/test
@@ -51,9 +62,12 @@ build/peers: .venv/test
 
 lint: .venv/test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	PATH=$$PWD/$(BIN):$$PATH cython-lint bindings
 	$(BIN)/codespell
-	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h bench/*.c
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror src_ext/*.c src_ext/*.h tests/c/*.c tests/c/*.h bench/*/*.c
 
 clean:
-	rm -rf .venv build demo dkcore/*.so dkcore/_tensorflow_op *.egg-info
+	rm -rf .venv build demo dkcore-out dkcore/*.so dkcore/_tensorflow_op *.egg-info

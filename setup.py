@@ -34,7 +34,7 @@ class CMakeBuild(build_ext):
 
     def build_tensorflow_op(self, package):
         sys.path.insert(0, str(HERE))
-        from dkcore import tensorflow_op
+        from dkcore.replica import tensorflow_op
 
         try:
             tensorflow_op.build(package / "_tensorflow_op")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import THRESHOLD, compare
-from bench.page import write_report
-from bench.reading import Reading
+from bench.report.compare import THRESHOLD, compare
+from bench.report.page import write_report
+from bench.report.reading import Reading
 
 ROOT = Path(__file__).parent
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.clock import Clock
-from bench.kept import Kept
-from bench.report import Report
-from bench.turns import Turns
+from bench.harness.clock import Clock
+from bench.harness.kept import Kept
+from bench.harness.turns import Turns
+from bench.report.report import Report
 
 CLOCK = Clock()
 REPORT = pytest.StashKey[Report]()

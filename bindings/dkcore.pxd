@@ -5,8 +5,11 @@ cdef extern from "dkcore.h" nogil:
     enum: DK_HISTOGRAM
     enum: DK_MAX_VECTORS
     enum: DK_MAX_SCALARS
-    enum: DK_STATE
     enum: DK_OUTSIDE
+    enum: DK_CENTER
+    enum: DK_WORKER
+    enum: DK_PREVIOUS
+    enum: DK_STATE
 
     ctypedef enum dk_status:
         DK_OK
@@ -20,8 +23,15 @@ cdef extern from "dkcore.h" nogil:
         DK_FULL
         DK_NOT_FINITE
         DK_BROKEN
+        DK_NAMESPACE
+        DK_BUSY
+        DK_INTERRUPTED
 
+    int dk_errno()
     const char *dk_error()
+
+    ctypedef int (*dk_listener)() noexcept
+    void dk_listen(dk_listener listener)
 
     ctypedef void (*dk_kernel)(size_t n, void *const *vectors, const double *scalars)
     dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *isa)
@@ -33,6 +43,7 @@ cdef extern from "dkcore.h" nogil:
         uint64_t length
         uint64_t stripe_length
         uint64_t digest
+        uint64_t statistics
         uint32_t itemsize
         uint32_t states
         uint32_t slots
@@ -45,6 +56,8 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_center_create(const char *name, const dk_layout *layout, const void *initial, const char *note, dk_center **out)
     dk_status dk_center_attach(const char *name, const dk_layout *expected, double timeout_s, dk_center **out)
     dk_status dk_center_close(dk_center *center)
+    dk_status dk_center_release_workers(dk_center *center)
+    void dk_center_free(dk_center *center)
     dk_status dk_center_layout(const dk_center *center, dk_layout *out)
     const char *dk_center_note(const dk_center *center)
     uint64_t dk_center_stripes(const dk_center *center)
@@ -78,10 +91,19 @@ cdef extern from "dkcore.h" nogil:
 
     dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out)
     dk_status dk_worker_release(dk_worker *worker)
+    void dk_worker_free(dk_worker *worker)
+    dk_status dk_worker_check(const dk_worker *worker, int idle)
     uint32_t dk_worker_slot(const dk_worker *worker)
     dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples,
                                double loss)
     dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out)
+
+    ctypedef struct dk_statistic:
+        uint64_t length
+        dk_kernel kernel
+        void *held
+        int32_t in_rounds
+        double sharers
 
     ctypedef struct dk_call:
         dk_worker *worker
@@ -94,6 +116,7 @@ cdef extern from "dkcore.h" nogil:
         int32_t check_finite
         dk_status status
         double scalars[16]
+        dk_statistic statistic
         double timeout_s
         uint64_t max_ahead
         int32_t bounded
@@ -111,6 +134,8 @@ cdef extern from "dkcore.h" nogil:
         double scalars[16]
         uint64_t first
         uint64_t end
+        uint64_t begin
+        uint64_t until
         uint64_t *versions
         uint64_t *raise_ "raise"
         double timeout_s
@@ -127,7 +152,7 @@ cdef extern from "dkcore.h" nogil:
 
     dk_status dk_center_pass(dk_center *center, const dk_pass *pass_)
     dk_status dk_center_break(dk_center *center, const char *reason)
-    dk_status dk_center_check(const dk_center *center)
+    dk_status dk_center_check(dk_center *center)
     dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest)
     dk_status dk_center_declare(dk_center *center, const char *rule)
     dk_status dk_center_pulse(dk_center *center, dk_pulse *out)
@@ -136,6 +161,8 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double timeout_s)
     dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out)
     dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived)
+    dk_status dk_member_reach(dk_center *center, uint32_t member, uint32_t phase)
+    dk_status dk_member_await(dk_center *center, uint32_t first, uint32_t end, uint32_t phase, double timeout_s, uint32_t *slowest)
 
     dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
     dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
@@ -150,3 +177,10 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes)
     dk_status dk_decode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)
     dk_status dk_decode_add(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values)
+
+    ctypedef struct dk_range:
+        void *begin
+        uint64_t bytes
+    dk_status dk_range_reserve(uint64_t bytes, dk_range *out)
+    dk_status dk_range_map(const dk_range *range, uint64_t at, int fd, uint64_t bytes)
+    void dk_range_free(dk_range *range)

@@ -5,19 +5,23 @@ Importing it is light: no framework, no MPI and no compiler is loaded before som
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
-__version__ = "0.1.0"
+from dkcore.version import VERSION
+
+__version__ = VERSION
 
 HOMES = {
     "Center": "center",
-    "Exchange": "exchange",
-    "Job": "job",
-    "Replica": "replica",
-    "Rule": "rule",
-    "init": "nodes",
-    "rule": "rule",
-    "synchronous": "synchronous",
+    "Exchange": "training.exchange",
+    "Job": "training.job",
+    "Replica": "replica.replica",
+    "Rule": "formula.rule",
+    "init": "ranks.world",
+    "rule": "formula.rule",
+    "synchronous": "formula.synchronous",
     "ADAG": "trainers",
     "AEASGD": "trainers",
     "AGN": "trainers",
@@ -30,28 +34,24 @@ HOMES = {
     "EnsembleTrainer": "trainers",
     "Experimental": "trainers",
     "SingleTrainer": "trainers",
+    "Trainer": "trainers",
 }
-MODULES = ("errors", "mnist", "rules", "trainers")
+MODULES = ("errors", "mnist", "rules", "schemes", "trainers", "utils")
 
 __all__ = [*HOMES, *MODULES]
 
 
 class Package(ModuleType):
-    """`rule` and `synchronous` name modules too, which the import of anything puts into our namespace: there the decorator wins."""
+    """A module that cloudpickle pickles by its name, as it does with plain modules: functions that mention dkcore travel."""
 
-    def __setattr__(self, name: str, value: object) -> None:
-        decorator = name in ("rule", "synchronous") and isinstance(value, ModuleType)
-        super().__setattr__(name, getattr(value, name) if decorator else value)
-
-    def __reduce__(self) -> tuple:
-        """Pickled by name, as cloudpickle does with plain modules: functions that mention dkcore travel."""
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
         return importlib.import_module, (self.__name__,)
 
 
 sys.modules[__name__].__class__ = Package
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in HOMES:
         value = getattr(importlib.import_module(f"dkcore.{HOMES[name]}"), name)
     elif name in MODULES:

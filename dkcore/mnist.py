@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from dkcore.cache import cache_directory
+from dkcore.data.npz import open_npz, write_npz
 from dkcore.errors import DataError, expected
-from dkcore.npz import open_npz, write_npz
 
 __all__ = ["load"]
 
@@ -94,7 +94,7 @@ def check(arrays: Arrays) -> None:
         if array is None or array.dtype != np.uint8:
             raise DataError(expected(f"uint8 MNIST at {key}", found, "Delete the file; it is fetched again."))
         content = hashlib.sha256(idx_header(array.shape))
-        content.update(np.ascontiguousarray(array))
+        content.update(np.ascontiguousarray(array).data)
         if content.hexdigest() != digest:
             what, received = f"sha256 {digest[:12]}... of MNIST's {key}", f"{found} of sha256 {content.hexdigest()[:12]}..."
             raise DataError(expected(what, received, "Delete the file; it is fetched again."))

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dkcore.simulation import Simulation
-from dkcore.simulation_model import DIGITS, Digits, Quadratic
-from dkcore.simulation_step import SGD, Adam
+from dkcore.simulation.optimizers import SGD, Adam
+from dkcore.simulation.problems import DIGITS, Digits, Quadratic
 
 NODES, WORKERS, BATCH, STEP_TIME = 4, 8, 32, 0.01
 FAST = {"exchange_time": 1e-4, "bandwidth": 1e12, "latency": 0.0, "step_time": STEP_TIME}  # a merge lands at once

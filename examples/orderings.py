@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dkcore.plot import COLOURS, GREY, STYLE
+from dkcore.report.plot import COLOURS, GREY, STYLE
 from dkcore.simulation import Simulation
-from dkcore.simulation_model import DIGITS, Digits
-from dkcore.simulation_step import Adam, Nesterov
+from dkcore.simulation.optimizers import Adam, Nesterov
+from dkcore.simulation.problems import DIGITS, Digits
 
 BATCH, STEP_TIME, SEEDS = 32, 0.01, 3
 WINDOWS = (1, 5, 10, 20)

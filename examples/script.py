@@ -14,7 +14,7 @@ model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.l
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 center = dk.Center.of(model, world)
-model.fit(world.shard(x), world.shard(y), verbose=0, callbacks=[dk.Exchange(center, dk.rules.adag, window=12)])
+model.fit(world.shard(x), world.shard(y), verbose=0, callbacks=[dk.Exchange(center, "aeasgd", window=12)])
 
 center.finish()  # when all have finished, on all nodes, the center is final
 if world.rank == 0:

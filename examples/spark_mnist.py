@@ -1,7 +1,7 @@
 """dist-keras' own example on Spark 4, in dkcore: MNIST as a DataFrame, prepared by transformers, trained by several trainers.
 
-    python examples/spark_mnist.py                                        # local[2]
-    spark-submit --master spark://HOST:7077 examples/spark_mnist.py       # a cluster
+python examples/spark_mnist.py                                        # local[2]
+spark-submit --master spark://HOST:7077 examples/spark_mnist.py       # a cluster
 """
 
 import argparse

@@ -13,6 +13,7 @@ WHERE = {
     "KerasEstimator": "estimator",
     "KerasModel": "estimator",
     "ModelPredictor": "predictors",
+    "java_home": "java",
     "load_model": "storage",
     "save_model": "storage",
     "BinaryLabelTransformer": "transformers",

@@ -4,12 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dkcore.arrays import Array
 from dkcore.errors import DataError, expected
 
 __all__ = ["to_arrow", "to_numpy"]
 
 
-def to_numpy(array: pa.Array, name: str, *, first: int = 0, partition: int | None = None) -> np.ndarray:
+def to_numpy(array: pa.Array, name: str, *, first: int = 0, partition: int | None = None) -> Array:
     """The column as one array of shape (rows, ...) and of its own dtype; where Arrow allows it a read-only view, no copy.
 
     Without rows the widths of lists are unknown, and 0. name: of the column; first: the number that its first row has in the
@@ -40,10 +41,11 @@ def to_numpy(array: pa.Array, name: str, *, first: int = 0, partition: int | Non
         raise DataError(expected(f"numbers, booleans or arrays of them in column {name!r}", kind, "Cast or index the column."))
     if array.null_count:
         raise refuse("no null", array.is_null(), "one", "Drop the row, or fill it with na.fill.")
-    return array.to_numpy(zero_copy_only=False).reshape(shape)
+    found: Array = array.to_numpy(zero_copy_only=False).reshape(shape)
+    return found
 
 
-def to_arrow(array: np.ndarray) -> pa.Array:
+def to_arrow(array: Array) -> pa.Array:
     """The rows of an array: numbers for one axis, lists nested as deeply as there are more axes. No copy if it is contiguous."""
     column = pa.array(np.ascontiguousarray(array).reshape(-1))
     for axis in range(array.ndim - 1, 0, -1):
@@ -53,4 +55,4 @@ def to_arrow(array: np.ndarray) -> pa.Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

@@ -5,7 +5,7 @@ Design:
 (b) What comes is files, for the driver's own directory of the job: so what explains a failure, and what collects the results
     of a job on this machine, serves here too.
 (c) The line's end is the sign of an end. The driver shuts its half to have the tasks end; a task that is gone, or whose executor
-    is, ends its own. The guard of a task's processes holds the line too: once it has ended, nothing of that rank is left.
+    is, ends its own. The reaper of a task's processes holds the line too: once it has ended, nothing of that rank is left.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
+from typing import Any
 
 from dkcore.errors import MissingError, expected
 
@@ -31,9 +32,9 @@ PIECE = 4 << 20  # bytes of a file that go at once
 
 
 class Line:
-    """A task's end. ``fileno()`` is for a guard to inherit."""
+    """A task's end. ``fileno()`` is for a reaper to inherit."""
 
-    def __init__(self, address: tuple[str, int], key: bytes, **hello):
+    def __init__(self, address: tuple[str, int], key: bytes, **hello: Any):
         try:
             connected = socket.create_connection(address, timeout=CONNECTING)
         except OSError as error:
@@ -52,7 +53,7 @@ class Line:
     def fileno(self) -> int:
         return self.connection.fileno()
 
-    def say(self, kind: str, payload: bytes = b"", **header) -> None:
+    def say(self, kind: str, payload: bytes = b"", **header: Any) -> None:
         """Tell the driver; nothing happens when it no longer listens, for `over` tells that."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send_bytes(json.dumps({"kind": kind, **header}).encode())
@@ -78,7 +79,8 @@ class Line:
     def gather(self, text: str) -> list[str]:
         """What all tasks said here, in rank order. EOFError when the driver has ended this instead, or is gone."""
         self.say("gather", text.encode())
-        return json.loads(self.connection.recv_bytes())
+        addresses: list[str] = json.loads(self.connection.recv_bytes())
+        return addresses
 
     @property
     def over(self) -> bool:
@@ -105,7 +107,7 @@ class Channel:
     def __init__(self, directory: Path, host: str, port: int = 0, on_log: Callable[[int, str], None] | None = None):
         self.directory, self.on_log = directory, on_log
         self.key = secrets.token_bytes(32)
-        self.news: list[tuple[float, str, dict]] = []
+        self.news: list[tuple[float, str, dict[str, Any]]] = []
         self.lines: set[socket.socket] = set()
         self.gathered: dict[int, tuple[str, Connection]] = {}
         self.lock = threading.Condition()
@@ -113,7 +115,7 @@ class Channel:
         channel = self
 
         class Handler(socketserver.BaseRequestHandler):
-            def handle(self):
+            def handle(self) -> None:
                 channel.serve(self.request)
 
         try:
@@ -129,7 +131,7 @@ class Channel:
         self.thread.start()
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
         self.await_all()
         self.server.shutdown()
@@ -151,7 +153,8 @@ class Channel:
 
     def serve(self, request: socket.socket) -> None:
         """Listen to one task, in a thread of its own."""
-        connection, who = Connection(os.dup(request.fileno())), {}
+        connection = Connection(os.dup(request.fileno()))
+        who: dict[str, Any] = {}
         try:
             deliver_challenge(connection, self.key)
             answer_challenge(connection, self.key)
@@ -165,10 +168,10 @@ class Channel:
                 if header["kind"] == "gather":
                     self.gather(who, payload.decode(), connection)
                 else:
-                    self.hear(who, header, payload)
+                    self.receive(who, header, payload)
         except (EOFError, OSError, AssertionError):  # its end; or a stranger, who does not know the secret
             if who and not who.get("parted"):
-                self.tell("severed", who)
+                self.tell("connection_lost", who)
         except Exception as error:  # of a stranger (a wrong digest), or ours: neither may pass unseen
             if who:
                 self.tell("refused", {**who, "type": type(error).__name__, "text": str(error)})
@@ -178,18 +181,18 @@ class Channel:
                 self.lines.discard(request)
                 self.lock.notify_all()
 
-    def gather(self, who: dict, text: str, connection: Connection) -> None:
+    def gather(self, who: dict[str, Any], text: str, connection: Connection) -> None:
         """Note what a task says to all; the last one's word is the answer to each. Spark's own allGather sleeps whole seconds."""
         with self.lock:
             self.gathered[who["rank"]] = text, connection
             if len(self.gathered) == who["ranks"]:
                 answer = json.dumps([self.gathered[rank][0] for rank in range(who["ranks"])]).encode()
                 for _, waiting in self.gathered.values():
-                    with contextlib.suppress(OSError):  # it is gone, and will be mourned
+                    with contextlib.suppress(OSError):  # it is gone, which `serve` notices
                         waiting.send_bytes(answer)
                 self.gathered = {}
 
-    def hear(self, who: dict, header: dict, payload: bytes) -> None:
+    def receive(self, who: dict[str, Any], header: dict[str, Any], payload: bytes) -> None:
         kind = header.pop("kind")
         if kind == "hello":
             who.update(header)
@@ -201,7 +204,7 @@ class Channel:
         else:
             self.tell(kind, {**who, **header})
 
-    def tell(self, kind: str, header: dict) -> None:
+    def tell(self, kind: str, header: dict[str, Any]) -> None:
         """Note what came; bad news ends the job a moment later."""
         with self.lock:
             self.news.append((time.time(), kind, dict(header)))
@@ -215,7 +218,7 @@ class Channel:
         """A piece of a file; it appears under its name when it is whole."""
         path = (self.directory / name).resolve()
         if not path.is_relative_to(self.directory.resolve()):
-            raise ValueError(expected("a file in the job's directory", name, "Is the executor's dkcore another one?"))
+            raise ValueError(expected("a file in the job's directory", name, "The executor's dkcore may be another one."))
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.suffix == ".log"
         draft = path if log else path.with_name(f".{path.name}.{rank}")
@@ -231,4 +234,5 @@ class Channel:
 def own_address(file: int) -> str:
     """The address of this machine by which it reached the driver, and so others may reach it."""
     with socket.socket(fileno=os.dup(file)) as line:
-        return line.getsockname()[0]
+        address: str = line.getsockname()[0]
+        return address

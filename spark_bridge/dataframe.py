@@ -1,4 +1,4 @@
-"""A trainer's job with a DataFrame for data."""
+"""A DataFrame as training data: a source as `dkcore.training.sources` describes it."""
 
 import contextlib
 import logging
@@ -6,23 +6,24 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dkcore import checkpoint, outcome
-from dkcore.errors import RankError
-from dkcore.job import JOB, Job
-from dkcore.status import FOLDER, LOGS
+from dkcore.errors import RankError, expected
+from dkcore.ranks.status import FOLDER, LOGS
+from dkcore.training import checkpoint, results
+from dkcore.training.job import JOB, Job
 from spark_bridge.columns import Columns
 from spark_bridge.launch import Launch
 from spark_bridge.ranks import print_log
 
 if TYPE_CHECKING:
     import keras
+    import pyarrow
     from pyspark.sql import DataFrame, SparkSession
 
-    from dkcore.trainers import Trainer
+    from dkcore.training.sources import Request
 
-__all__ = ["train"]
+__all__ = ["arrays_of", "train", "validate_placement"]
 
 RECORDS, ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch", 1000
 BARRIER_CHAIN = "SPARK-24820"  # in Spark's error for coalesce, union or limit within a barrier stage; nothing has run then
@@ -30,31 +31,49 @@ BARRIER_CHAIN = "SPARK-24820"  # in Spark's error for coalesce, union or limit w
 logger = logging.getLogger(__name__)
 
 
-def train(trainer: "Trainer", frame: "DataFrame", validation: "DataFrame | float | None" = None, *, show: bool = False) -> "keras.Model":
-    """Train on the rows of a DataFrame, in ranks on the executors; the trained model. See `dkcore.trainers.Trainer.train`."""
+def arrays_of(request: "Request") -> None:
+    """None: only the ranks have the rows."""
+
+
+def train(request: "Request", _: None = None) -> tuple["keras.Model", dict[str, Any], "pyarrow.Table"]:
+    """Train on the rows of a DataFrame, in ranks on the executors; the trained model, the report and the history."""
     import keras
 
-    job, columns = trainer.job, Columns(*trainer.columns)
-    chosen = columns.project(frame, validation, job.seed)
+    job, frame, validation, floats = request.job, request.data, request.validation, keras.config.floatx()
+    validate_placement(request)
+    columns = Columns(*request.columns, request.weight_col).of(request.model)
+    chosen = columns.project(frame, validation, job.seed, floats=floats)
     with tempfile.TemporaryDirectory(prefix=JOB[1:]) as name:
         directory = Path(name)
-        job.checkpoint = trainer.max_restarts > 0
-        files = files_of(job, trainer.model, directory)
-        settings = {"backend": job.backend, "shared_bytes": bytes_of(trainer.model, job), "on_log": print_log if show else None}
-        launch = Launch(frame.sparkSession, directory, job.workers, files, **settings)
-        chosen = spread(frame, chosen, launch.ranks)
-        plan = columns.plan(validation, job.seed, floats=keras.config.floatx())
+        job.checkpoint = request.max_restarts > 0
+        files = files_of(job, request.model, directory)
+        launch = Launch(
+            frame.sparkSession, directory, job.workers, files,
+            backend=job.backend, shared_bytes=bytes_of(request.model, job), on_log=print_log if request.show else None,
+        )  # fmt: skip
+        chosen = spread(frame, chosen, launch.size)
+        plan = columns.plan(validation, job.seed, floats=floats)
         with small_batches(frame.sparkSession):
-            restarts = run(launch, chosen, plan, trainer.max_restarts)
-        trainer.report, trainer.history = outcome.collect(job)
-        trainer.report |= {"restarts": restarts, "placement": launch.placement}
-        return outcome.trained_model(job)
+            restarts = run(launch, chosen, plan, request.max_restarts)
+        report, history = results.collect(job)
+        return results.trained_model(job), report | {"restarts": restarts, "placement": launch.placement}, history
+
+
+def validate_placement(request: "Request") -> None:
+    """ValueError for settings that say where ranks are put, or by which MPI: with a DataFrame Spark puts them on its executors."""
+    given = {"hosts": request.hosts, "directory": request.directory, "mpi": None if request.mpi in ("auto", "mpich") else request.mpi}
+    if request.job.on_node_loss != "stop":
+        given["on_node_loss"] = request.job.on_node_loss
+    for name, value in given.items():
+        if value is not None:
+            advice = "Spark puts the ranks on its executors, with MPICH; max_restarts is for those that are lost."
+            raise ValueError(expected(f"no {name} for a DataFrame", f"{name}={value!r}", advice))
 
 
 @contextlib.contextmanager
 def small_batches(spark: "SparkSession") -> Iterator[None]:
     """Spark hands 10,000 rows at once to Python, whatever their size: fewer of them take less memory, and less time."""
-    before = spark.conf.get(RECORDS)
+    before = spark.conf.get(RECORDS) or "10000"
     spark.conf.set(RECORDS, str(min(int(before), ROWS) if int(before) > 0 else ROWS))
     try:
         yield
@@ -62,7 +81,7 @@ def small_batches(spark: "SparkSession") -> Iterator[None]:
         spark.conf.set(RECORDS, before)
 
 
-def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int:
+def run(launch: Launch, frame: "DataFrame", columns: dict[str, Any], restarts: int) -> int:
     """Run the ranks, again from the last checkpoint when they fail; how often that was. RankError when it was too often."""
     for attempt in range(restarts + 1):
         try:
@@ -71,7 +90,7 @@ def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int
         except RankError as error:
             if attempt == restarts:
                 raise
-            logger.warning("Restart %d of %d, from the last checkpoint, after: %s", attempt + 1, restarts, str(error).splitlines()[0])
+            logger.warning("Restart %d of %d, from the last checkpoint, after: %s", attempt + 1, restarts, error.cause or error)
         for folder in (FOLDER, LOGS):
             shutil.rmtree(launch.directory / folder, ignore_errors=True)
         if (kept := launch.directory / checkpoint.FILE).exists():
@@ -79,14 +98,14 @@ def run(launch: Launch, frame: "DataFrame", columns: dict, restarts: int) -> int
     raise AssertionError("the loop returns or raises")
 
 
-def run_once(launch: Launch, frame: "DataFrame", columns: dict) -> None:
+def run_once(launch: Launch, frame: "DataFrame", columns: dict[str, Any]) -> None:
     """Run the ranks; after a shuffle, if the partitions came about in a way that a barrier stage cannot repeat."""
     try:
         launch.run(frame, columns)
     except Exception as error:
         if BARRIER_CHAIN not in str(error):
             raise
-        launch.run(frame.repartition(launch.ranks), columns)
+        launch.run(frame.repartition(launch.size), columns)
 
 
 def files_of(job: Job, model: "keras.Model", directory: Path) -> dict[str, bytes]:
@@ -105,7 +124,7 @@ def bytes_of(model: "keras.Model", job: Job) -> int:
     import keras
 
     itemsize = 8 if keras.config.floatx() == "float64" else 4
-    return model.count_params() * itemsize * (1 + len(getattr(job.the_rule, "states", ())))
+    return int(model.count_params()) * itemsize * (1 + len(job.the_rule.states))
 
 
 def spread(given: "DataFrame", chosen: "DataFrame", ranks: int) -> "DataFrame":

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dkcore.data import leaves
+from dkcore.arrays import Array
+from dkcore.data.arrays import leaves
+from dkcore.data.arrow_columns import describe
+from dkcore.data.arrow_writer import Store
+from dkcore.data.shm_budget import Room
 from dkcore.errors import DataError, expected
-from dkcore.pieces import describe
-from dkcore.room import Room
-from dkcore.store import Store
 from spark_bridge.arrow import to_numpy
+from spark_bridge.signature import fits
 
 __all__ = ["Ingested", "agree", "ingest"]
 
@@ -24,13 +26,13 @@ class Ingested:
     (dtype and shape of an element of each; empty without rows), validation (whether rows may be held out).
     """
 
-    def __init__(self, directory: Path, plan: dict, partition: int, room: Room):
+    def __init__(self, directory: Path, plan: dict[str, Any], partition: int, room: Room):
         self.directory, self.plan, self.partition = directory, plan, partition
         self.validation = plan["flag"] is not None or plan["fraction"] > 0
         self.parts = {part: Store(directory, part, room) for part in (("train", "test") if self.validation else ("train",))}
         self.names = list(dict.fromkeys(name for _, name in leaves(plan["structure"])))
         self.draws = np.random.default_rng([plan["seed"], partition])
-        self.shapes: dict[str, tuple] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.rows = 0
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -49,7 +51,7 @@ class Ingested:
             elif chosen.any():
                 self.parts[part].append({name: column[chosen] for name, column in columns.items()})
 
-    def numbers(self, batch: pa.RecordBatch, name: str) -> np.ndarray:
+    def numbers(self, batch: pa.RecordBatch, name: str) -> Array:
         """A column, floats as those that Keras computes with; DataError when its rows are not like those before."""
         array = to_numpy(batch.column(name), name, first=self.rows, partition=self.partition)
         shape = self.shapes.setdefault(name, array.shape[1:])
@@ -59,9 +61,14 @@ class Ingested:
         if 0 in shape:
             place = f"shape {shape} in row {self.rows} of partition {self.partition}"
             raise DataError(expected(f"elements in column {name!r}", place, "Drop the row, or fill it."))
+        port, wanted = self.plan.get("wanted", {}).get(name, (None, shape))
+        if not fits(shape, wanted):
+            what = f"elements of shape {tuple(wanted)} in column {name!r}, as the model's input {port!r} is"
+            place = f"shape {shape} in row {self.rows} of partition {self.partition}"
+            raise DataError(expected(what, place, "Reshape the column, or make the model for it."))
         return array.astype(self.plan["floats"], copy=False) if array.dtype.kind == "f" else array
 
-    def held_out(self, batch: pa.RecordBatch) -> np.ndarray | None:
+    def held_out(self, batch: pa.RecordBatch) -> Array | None:
         """Which rows are for validation; None when all are for training."""
         if self.plan["flag"] is not None:
             return to_numpy(batch.column(self.plan["flag"]), self.plan["flag"])
@@ -95,12 +102,18 @@ class Ingested:
     def __enter__(self) -> "Ingested":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-def ingest(batches: Iterable[pa.RecordBatch], plan: dict, directory: Path | str, *, partition: int = 0,
-           shared: Path | str = "/dev/shm") -> Ingested:
+def ingest(
+    batches: Iterable[pa.RecordBatch],
+    plan: dict[str, Any],
+    directory: Path | str,
+    *,
+    partition: int = 0,
+    shared: Path | str = "/dev/shm",
+) -> Ingested:
     """Put the rows of a partition into files, and a description of them into the directory, which a rank takes for its data.
 
     plan: of `spark_bridge.columns.Columns.plan`. partition: its number, for messages and for the draws of a validation
@@ -119,11 +132,11 @@ def ingest(batches: Iterable[pa.RecordBatch], plan: dict, directory: Path | str,
     return ingested
 
 
-def agree(results: list[dict]) -> None:
+def agree(results: list[dict[str, Any]]) -> None:
     """DataError when partitions have columns of different shapes, when none has rows, or none that were to be held out."""
     filled = [result for result in results if result["columns"]]
     if not sum(result["rows"] for result in results):
-        raise DataError(expected("rows to train on", "none in any partition", "Is the DataFrame empty, or the fraction near 1?"))
+        raise DataError(expected("rows to train on", "none in any partition", "The DataFrame is empty, or the fraction near 1."))
     first = filled[0]
     for other in filled[1:]:
         for name, column in first["columns"].items():
@@ -135,5 +148,5 @@ def agree(results: list[dict]) -> None:
         raise DataError(expected("rows to validate on", "none in any partition", "Pass a larger fraction, or a DataFrame with rows."))
 
 
-def shown(column: dict) -> str:
+def shown(column: dict[str, Any]) -> str:
     return f"{column['dtype']} of shape {tuple(column['shape'])}"

@@ -1,6 +1,7 @@
 """What would go wrong later, found before ranks start: on the driver, and on each executor."""
 
 import importlib.util
+import numbers
 import os
 import platform
 import shutil
@@ -10,19 +11,20 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from dkcore.errors import DkcoreError, MissingError, NoRoomError, expected
+from dkcore.ranks.shm import SHARED_MEMORY
+from spark_bridge.task_plan import TaskPlan
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["alike", "compare", "examine", "refuse_cluster", "slots"]
+__all__ = ["alike", "compare", "examine", "slots", "validate_cluster"]
 
 REGISTERING = 30.0  # seconds, as spark.scheduler.maxRegisteredResourcesWaitingTime
-SHARED_MEMORY = "/dev/shm"
 SIZES = ("spark.executor.instances", "spark.executor.cores", "spark.task.cpus", "spark.cores.max")
 COMPARED = ("dkcore", "numpy", "keras", "mpi4py", "mpich")
 
 
-def refuse_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None) -> int:
+def validate_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None) -> int:
     """How many ranks to start: ``ranks``, or as many as there are slots.
 
     ValueError when the cluster has too few slots, or may take executors away while ranks run.
@@ -31,10 +33,10 @@ def refuse_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None
     if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
         advice = "Barrier mode needs all executors at once: set spark.dynamicAllocation.enabled=false and spark.executor.instances."
         raise ValueError(expected("a cluster of fixed size", "spark.dynamicAllocation.enabled=true", advice))
-    if ranks is not None and (isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1):
+    if ranks is not None and (isinstance(ranks, bool) or not isinstance(ranks, numbers.Integral) or ranks < 1):
         raise ValueError(expected("1 or more workers", repr(ranks), "num_workers is the number of MPI ranks."))
     free = await_slots(spark, ranks or 1, profile)
-    wanted = free if ranks is None else ranks
+    wanted = free if ranks is None else int(ranks)
     if wanted > free or wanted < 1:
         cores = {name: conf.get(name) for name in ("spark.master", *SIZES) if conf.get(name)}
         advice = f"All ranks run at once. Lower num_workers, or add executors or cores (now {cores})."
@@ -44,7 +46,7 @@ def refuse_cluster(spark: "SparkSession", ranks: int | None, profile: Any = None
 
 def await_slots(spark: "SparkSession", wanted: int, profile: Any) -> int:
     """The slots that there are, once there are as many as wanted or none is coming: executors register one by one."""
-    settled = time.monotonic() + (0.0 if spark.sparkContext.master.startswith("local[") else REGISTERING)
+    settled = time.monotonic() + (0.0 if (spark.sparkContext.master or "").startswith("local[") else REGISTERING)
     while (free := slots(spark, profile)) < wanted and time.monotonic() < settled:
         time.sleep(0.1)
     return free
@@ -55,9 +57,9 @@ def slots(spark: "SparkSession", profile: Any = None) -> int:
     java = spark.sparkContext._jsc.sc()
     manager = java.resourceProfileManager()
     if profile is None:
-        return java.maxNumConcurrentTasks(manager.defaultResourceProfile())
+        return int(java.maxNumConcurrentTasks(manager.defaultResourceProfile()))
     manager.addResourceProfile(profile._java_resource_profile)
-    return java.maxNumConcurrentTasks(profile._java_resource_profile)
+    return int(java.maxNumConcurrentTasks(profile._java_resource_profile))
 
 
 def alike(backend: str | None) -> dict[str, str | None]:
@@ -77,28 +79,28 @@ def version(name: str) -> str | None:
         return None
 
 
-def examine(plan: dict) -> dict[str, Any]:
+def examine(plan: TaskPlan) -> dict[str, Any]:
     """What an executor has; MissingError or NoRoomError when that will not do."""
     here = f"{socket.gethostname()} (pid {os.getpid()})"
-    mine = alike(plan["backend"])
+    mine = alike(plan.backend)
     advice = "Install the same on all executors, or ship the environment with --archives (docs/spark.md)."
-    for name, theirs in plan["versions"].items():
+    for name, theirs in plan.versions.items():
         if mine.get(name) != theirs:
             raise MissingError(expected(f"{name} {theirs} on executor {here}, as on the driver", mine.get(name) or "none", advice))
-    if plan["backend"] and importlib.util.find_spec(plan["backend"]) is None:
-        raise MissingError(expected(f"{plan['backend']} on executor {here}", "none", advice))
+    if plan.backend and importlib.util.find_spec(plan.backend) is None:
+        raise MissingError(expected(f"{plan.backend} on executor {here}", "none", advice))
     free = shutil.disk_usage(SHARED_MEMORY).free
-    if free < plan["shared_bytes"]:
-        what = f"{plan['shared_bytes'] / 1e6:.0f} MB free in {SHARED_MEMORY} of executor {here}, for the center"
+    if free < plan.shared_bytes:
+        what = f"{plan.shared_bytes / 1e6:.0f} MB free in {SHARED_MEMORY} of executor {here}, for the center"
         advice = "In Kubernetes mount an emptyDir with medium: Memory there; in Docker pass --shm-size; else remount it with size=."
         raise NoRoomError(expected(what, f"{free / 1e6:.0f} MB", advice))
     return {"host": here, **mine}
 
 
-def compare(told: list[dict[str, Any]]) -> None:
+def compare(hosts: list[dict[str, Any]]) -> None:
     """DkcoreError when executors differ among themselves."""
-    for name in told[0]:
-        for other in told[1:]:
-            if name != "host" and other[name] != told[0][name]:
-                received = f"{told[0][name]} on {told[0]['host']}, {other[name]} on {other['host']}"
+    for name in hosts[0]:
+        for other in hosts[1:]:
+            if name != "host" and other[name] != hosts[0][name]:
+                received = f"{hosts[0][name]} on {hosts[0]['host']}, {other[name]} on {other['host']}"
                 raise DkcoreError(expected(f"the same {name} on all executors", received, "Install it alike everywhere."))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkcore.job import JOB
-from spark_bridge.function import FUNCTION, RESULT
+from dkcore.training.job import JOB
 from spark_bridge.launch import Launch
+from spark_bridge.rank_function import FUNCTION, RESULT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["print_log", "run"]
 
 
-def run(fn: Callable, args: Sequence = (), kwargs: Mapping[str, Any] | None = None, num_workers: int | None = None,
-        spark: "SparkSession | None" = None, *, env: Mapping[str, str] | None = None, show_logs: bool = False) -> list[Any]:
+def run(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    num_workers: int | None = None,
+    spark: "SparkSession | None" = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    show_logs: bool = False,
+) -> list[Any]:
     """Run ``fn(*args, **kwargs)`` on MPI ranks, one for each executor or task slot, and return the results in rank order.
 
     In it ``dkcore.init()`` is the world, and mpi4py works. The function, its arguments and its result are pickled by cloudpickle.
@@ -28,12 +36,15 @@ def run(fn: Callable, args: Sequence = (), kwargs: Mapping[str, Any] | None = No
     """
     from pyspark import cloudpickle
 
+    dumps: Callable[[Any], bytes] = cloudpickle.dumps  # which has no types
     with tempfile.TemporaryDirectory(prefix=JOB[1:]) as directory:
-        files = {FUNCTION: cloudpickle.dumps((fn, tuple(args), dict(kwargs or {})))}
-        settings = {"function": True, "environment": dict(env or {}), "on_log": print_log if show_logs else None}
-        launch = Launch(session(spark), Path(directory), num_workers, files, **settings)
+        files = {FUNCTION: dumps((fn, tuple(args), dict(kwargs or {})))}
+        launch = Launch(
+            session(spark), Path(directory), num_workers, files,
+            function=True, environment=dict(env or {}), on_log=print_log if show_logs else None,
+        )  # fmt: skip
         launch.run()
-        results = [Path(directory, RESULT.format(rank)).read_bytes() for rank in range(launch.ranks)]
+        results = [Path(directory, RESULT.format(rank)).read_bytes() for rank in range(launch.size)]
     return [cloudpickle.loads(result) for result in results]
 
 

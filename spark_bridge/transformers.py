@@ -5,105 +5,24 @@ in a Pipeline. Their arguments, which are Params too, have the names and the ord
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-from pyspark.ml import Transformer
-from pyspark.ml.functions import array_to_vector, vector_to_array
-from pyspark.ml.linalg import VectorUDT
-from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.param.shared import HasInputCol, HasInputCols, HasOutputCol
+from pyspark.ml.functions import array_to_vector
+from pyspark.ml.param.shared import HasInputCols
 from pyspark.ml.stat import Summarizer
-from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
-from pyspark.mllib.linalg import VectorUDT as OldVectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, NumericType
+from pyspark.sql.types import ArrayType, DataType, NumericType, StringType
 
+from dkcore.arguments import count, real, text, texts, truth, whole, wholes
 from dkcore.errors import DataError, expected
+from spark_bridge.arguments import named, param
+from spark_bridge.column_functions import each, flat, is_vector, only_row, place_of, sized, to_array, to_vector
+from spark_bridge.named import Named
+from spark_bridge.stages import ColumnStage, Stage
 
 __all__ = ["BinaryLabelTransformer", "DenseTransformer", "LabelIndexTransformer", "MinMaxTransformer", "OneHotTransformer",
            "ReshapeTransformer", "StandardTransformer"]  # fmt: skip
-
-
-class Stage(Transformer, DefaultParamsReadable, DefaultParamsWritable):
-    """What all of them share."""
-
-    def __init__(self, **params: Any):
-        super().__init__()
-        self._set(**{name: value for name, value in params.items() if value is not None})
-
-    def need(self, name: str) -> Any:
-        """The Param's value; ValueError when nobody gave one."""
-        if not self.isDefined(name):
-            raise ValueError(expected(f"{name} of {type(self).__name__}", "nothing", "Pass it to the constructor."))
-        return self.getOrDefault(name)
-
-
-class ColumnStage(Stage, HasInputCol, HasOutputCol):
-    """One new column of one old column; an old one of the new name is replaced."""
-
-    def _transform(self, dataset: DataFrame) -> DataFrame:
-        name = self.need("inputCol")
-        column = self.column(F.col(name), type_of(dataset, name))
-        return dataset.withColumn(self.need("outputCol"), column)
-
-    def column(self, old: Column, kind: DataType) -> Column:
-        """The new column of the old one, and of its type."""
-        raise NotImplementedError
-
-
-def param(name: str, doc: str, converter: Callable = TypeConverters.identity) -> Param:
-    return Param(Params._dummy(), name, doc, typeConverter=converter)
-
-
-def type_of(dataset: DataFrame, name: str) -> DataType:
-    return dataset.select(name).schema[0].dataType
-
-
-def is_vector(kind: DataType) -> bool:
-    return isinstance(kind, VectorUDT | OldVectorUDT)
-
-
-def to_vector(array: Column) -> Column:
-    """A vector of an array of numbers; Spark's own function fails at null."""
-    return F.when(array.isNotNull(), array_to_vector(array))
-
-
-def to_array(vector: Column) -> Column:
-    """The numbers of a vector; at null Spark's own function fails."""
-    return F.when(vector.isNotNull(), vector_to_array(vector))
-
-
-def each(column: Column, kind: DataType, function: Callable[[Column], Column]) -> Column:
-    """The function of every number in the column: vectors stay vectors, and arrays arrays."""
-    if is_vector(kind):
-        return to_vector(F.transform(to_array(column), function))
-    if isinstance(kind, ArrayType):
-        return F.transform(column, lambda element: each(element, kind.elementType, function))
-    if isinstance(kind, NumericType):
-        return function(column)
-    raise DataError(expected("a column of numbers, arrays of them or vectors", kind.simpleString(), "Cast or index it first."))
-
-
-def flat(column: Column, kind: DataType) -> Column:
-    """One array of all numbers of a vector or of nested arrays, in their order."""
-    if is_vector(kind):
-        return to_array(column)
-    if not isinstance(kind, ArrayType):
-        raise DataError(expected("a column of arrays or vectors", kind.simpleString(), "VectorAssembler makes one vector of numbers."))
-    return flat(F.flatten(column), kind.elementType) if isinstance(kind.elementType, ArrayType) else column
-
-
-def place_of(array: Column, value: Column) -> Column:
-    """Where a value is first in an array, from 0 on; -1: nowhere."""
-    return F.call_function("array_position", array, value) - 1  # F.array_position of PySpark 3.5 takes no column for a value
-
-
-def sized(column: Column, right: Column, what: str) -> Column:
-    """The array, if its size is right; null stays null, and any other ends the query with a message."""
-    message = F.concat(F.lit(f"Expected {what}. Received: "), F.size(column).cast("string"), F.lit(" in a row."))
-    return F.when(column.isNull() | right, column).otherwise(F.raise_error(message))
 
 
 class MinMaxTransformer(ColumnStage):
@@ -112,17 +31,26 @@ class MinMaxTransformer(ColumnStage):
     is_vector: what the column has to be, vectors or arrays (True) or numbers (False); None takes both.
     """
 
-    oMin, oMax = (param(name, "old end of the range", TypeConverters.toFloat) for name in ("oMin", "oMax"))
-    nMin, nMax = (param(name, "new end of the range", TypeConverters.toFloat) for name in ("nMin", "nMax"))
-    isVector = param("isVector", "whether the column has vectors or arrays", TypeConverters.toBoolean)
+    oMin, oMax = (param(name, "old end of the range", real) for name in ("oMin", "oMax"))
+    nMin, nMax = (param(name, "new end of the range", real) for name in ("nMin", "nMax"))
+    isVector = param("isVector", "whether the column has vectors or arrays", truth)
 
-    def __init__(self, o_min: float = 0.0, o_max: float = 1.0, n_min: float = 0.0, n_max: float = 1.0, input_col: str | None = None,
-                 output_col: str | None = None, is_vector: bool | None = None):
+    @named(input_column="input_col", output_column="output_col")
+    def __init__(
+        self,
+        o_min: float = 0.0,
+        o_max: float = 1.0,
+        n_min: float = 0.0,
+        n_max: float = 1.0,
+        input_col: str | None = None,
+        output_col: str | None = None,
+        is_vector: bool | None = None,
+    ):
         super().__init__(oMin=o_min, oMax=o_max, nMin=n_min, nMax=n_max, inputCol=input_col, outputCol=output_col, isVector=is_vector)
 
     def column(self, old: Column, kind: DataType) -> Column:
         o_min, o_max, n_min, n_max = (self.need(name) for name in ("oMin", "oMax", "nMin", "nMax"))
-        if o_min >= o_max:
+        if not o_min < o_max:
             raise ValueError(expected("o_min below o_max", f"{o_min} and {o_max}", "They are the range that the numbers have now."))
         if self.isDefined("isVector") and self.need("isVector") == isinstance(kind, NumericType):
             what = "vectors or arrays" if self.need("isVector") else "numbers"
@@ -138,22 +66,24 @@ class StandardTransformer(Stage, HasInputCols):
     ``pyspark.ml.feature.StandardScaler``. Arrays and vectors are scaled element by element. What never varies becomes 0.
     """
 
-    suffix = param("suffix", "what the names of the new columns end in", TypeConverters.toString)
+    inputCols = param("inputCols", "the columns to read", texts)
+    suffix = param("suffix", "what the names of the new columns end in", text)
 
+    @named(inputCols="columns", input_cols="columns")
     def __init__(self, columns: list[str] | None = None, suffix: str = "_normalized"):
         super().__init__(inputCols=columns, suffix=suffix)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        columns = self.need("inputCols")
-        kinds = [type_of(dataset, name) for name in columns]
         metrics = Summarizer.metrics("mean", "variance", "count")
-        for name, kind in zip(columns, kinds, strict=True):
-            known = dataset.where(F.col(name).isNotNull())  # the summary fails at null
-            mean, variance, count = known.select(metrics.summary(self.vector(F.col(name), kind))).first()[0]
+        for name in self.need("inputCols"):
+            found = Named(dataset)
+            column, kind = found.column(name), found.kind(name)
+            vector = self.vector(column, kind)
+            known = found.frame.where(column.isNotNull())  # the summary fails at null
+            mean, variance, count = only_row(known.select(metrics.summary(vector)))[0]
             population = (count - 1) / max(count, 1)  # the summary divides by count - 1
             rates = [1 / math.sqrt(value * population) if value > 0 else 0.0 for value in variance]
-            new = self.scaled(F.col(name), kind, mean, rates)
-            dataset = dataset.withColumn(name + self.need("suffix"), new)
+            dataset = found.with_column(name + self.need("suffix"), self.scaled(column, kind, mean, rates))
         return dataset
 
     def vector(self, column: Column, kind: DataType) -> Column:
@@ -180,6 +110,7 @@ class BinaryLabelTransformer(ColumnStage):
 
     label = param("label", "the value that becomes [1, 0]")
 
+    @named(inputCol="input_column", input_col="input_column", outputCol="output_column", output_col="output_column")
     def __init__(self, input_column: str | None = None, output_column: str | None = None, label: Any = None):
         super().__init__(inputCol=input_column, outputCol=output_column, label=label)
 
@@ -194,15 +125,17 @@ class OneHotTransformer(ColumnStage):
     Unlike ``pyspark.ml.feature.OneHotEncoder`` it needs no fit and gives arrays. Another number ends the query; null stays null.
     """
 
-    outputDim = param("outputDim", "how many classes there are", TypeConverters.toInt)
+    outputDim = param("outputDim", "how many classes there are", count)
 
+    @named(input_column="input_col", output_column="output_col")
     def __init__(self, output_dim: int | None = None, input_col: str | None = None, output_col: str | None = None):
         super().__init__(outputDim=output_dim, inputCol=input_col, outputCol=output_col)
 
     def column(self, old: Column, kind: DataType) -> Column:
         size = self.need("outputDim")
         if not isinstance(kind, NumericType):
-            raise DataError(expected("a column of indices", kind.simpleString(), "pyspark.ml.feature.StringIndexer makes them of strings."))
+            advice = "Index it, with LabelIndexTransformer or pyspark.ml's StringIndexer."
+            raise DataError(expected("a column of indices", kind.simpleString(), advice))
         array = F.transform(F.sequence(F.lit(0), F.lit(size - 1)), lambda index: (index == old).cast("double"))
         message = F.concat(F.lit(f"Expected an index of 0 to {size - 1}. Received: "), old.cast("string"), F.lit("."))
         return F.when(F.array_contains(array, 1.0), array).when(old.isNotNull(), F.raise_error(message))
@@ -213,16 +146,38 @@ class LabelIndexTransformer(ColumnStage):
 
     It is the first one that reaches activation_threshold; else the one of the greatest number, if that is above 0; else
     default_index.
+
+    Of a column of strings it is the place, in the order of the alphabet, among all strings that the column has: those have to be
+    output_dim, so that other rows with the same labels get the same indices. StringIndexer of pyspark.ml keeps what it has seen.
     """
 
-    outputDim = param("outputDim", "how many classes there are", TypeConverters.toInt)
-    defaultIndex = param("defaultIndex", "the class where no number is above 0", TypeConverters.toInt)
-    activationThreshold = param("activationThreshold", "what makes the first such class the answer", TypeConverters.toFloat)
+    outputDim = param("outputDim", "how many classes there are", count)
+    defaultIndex = param("defaultIndex", "the class where no number is above 0", whole)
+    activationThreshold = param("activationThreshold", "what makes the first such class the answer", real)
 
-    def __init__(self, output_dim: int | None = None, input_col: str = "prediction", output_col: str = "prediction_index",
-                 default_index: int = 0, activation_threshold: float = 0.55):
+    @named(input_column="input_col", output_column="output_col")
+    def __init__(
+        self,
+        output_dim: int | None = None,
+        input_col: str = "prediction",
+        output_col: str = "prediction_index",
+        default_index: int = 0,
+        activation_threshold: float = 0.55,
+    ):
         super().__init__(outputDim=output_dim, inputCol=input_col, outputCol=output_col, defaultIndex=default_index,
                          activationThreshold=activation_threshold)  # fmt: skip
+
+    def new(self, dataset: Named, name: str) -> Column:
+        if not isinstance(dataset.kind(name), StringType):
+            return super().new(dataset, name)
+        old, size = dataset.column(name), self.need("outputDim")
+        rows = dataset.frame.where(old.isNotNull()).select(old.alias("label")).distinct().limit(size + 1).collect()
+        if len(rows) != size:
+            received = f"more than {size}" if len(rows) > size else len(rows)
+            advice = "Pass output_dim as many as there are, or index it with pyspark.ml's StringIndexer."
+            raise DataError(expected(f"{size} labels in column {name!r}, as output_dim says", received, advice))
+        known = F.array(*(F.lit(label) for label in sorted(row[0] for row in rows)))
+        return F.when(old.isNotNull(), place_of(known, old).cast("double"))
 
     def column(self, old: Column, kind: DataType) -> Column:
         size, threshold = self.need("outputDim"), F.lit(self.need("activationThreshold"))
@@ -238,6 +193,7 @@ class LabelIndexTransformer(ColumnStage):
 class DenseTransformer(ColumnStage):
     """Sparse vectors, or arrays of numbers, as dense vectors."""
 
+    @named(input_column="input_col", output_column="output_col")
     def __init__(self, input_col: str | None = None, output_col: str | None = None):
         super().__init__(inputCol=input_col, outputCol=output_col)
 
@@ -248,10 +204,11 @@ class DenseTransformer(ColumnStage):
 class ReshapeTransformer(ColumnStage):
     """Vectors or arrays as nested arrays of another shape, in the order of C; another number of elements ends the query."""
 
-    shape = param("shape", "lengths from the outermost array to the innermost", TypeConverters.toListInt)
+    shape = param("shape", "lengths from the outermost array to the innermost", wholes)
 
+    @named(input_column="input_col", output_column="output_col")
     def __init__(self, input_col: str | None = None, output_col: str | None = None, shape: tuple[int, ...] | None = None):
-        super().__init__(inputCol=input_col, outputCol=output_col, shape=None if shape is None else list(shape))
+        super().__init__(inputCol=input_col, outputCol=output_col, shape=shape)
 
     def column(self, old: Column, kind: DataType) -> Column:
         shape = self.need("shape")

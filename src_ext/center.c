@@ -1,34 +1,34 @@
-/* center.c: looking at a center, and copying it in and out, stripe by stripe. */
+/* center.c: looking at a center, and copying it in and out, stripe by stripe; whether it is whole. */
 #include <string.h>
 
 #include "internal.h"
 
-char *dk_vector(const dk_center *center, uint32_t index) {
-    return (char *)center->header + center->header->vectors_at + index * center->header->vector_bytes;
-}
-
-uint64_t dk_stripe_begin(const dk_center *center, uint64_t stripe) { return stripe * center->header->layout.stripe_length; }
-
-uint64_t dk_stripe_end(const dk_center *center, uint64_t stripe) {
-    uint64_t end = (stripe + 1) * center->header->layout.stripe_length;
-    return end < center->header->layout.length ? end : center->header->layout.length;
-}
-
 dk_status dk_center_layout(const dk_center *center, dk_layout *out) {
-    *out = center->header->layout;
+    *out = center->layout;
     return DK_OK;
 }
 
-const char *dk_center_note(const dk_center *center) { return center->header->note; }
+const char *dk_center_note(const dk_center *center) { return center->note; }
 
-uint64_t dk_center_stripes(const dk_center *center) { return center->header->stripes; }
+uint64_t dk_center_stripes(const dk_center *center) { return center->count; }
 
-void *dk_center_vector(dk_center *center, uint32_t index) { return dk_vector(center, index); }
+static dk_status check_vector(const dk_center *center, uint32_t index) {
+    if (index <= center->header->layout.states)
+        return DK_OK;
+    return dk_fail(DK_INVALID, "vector %u of a center with %u states", index, center->header->layout.states);
+}
+
+void *dk_center_vector(dk_center *center, uint32_t index) {
+    if (dk_enter(center) != DK_OK)
+        return NULL;
+    void *vector = check_vector(center, index) == DK_OK ? dk_vector(center, index) : NULL;
+    dk_leave(center);
+    return vector;
+}
 
 static dk_status copy(dk_center *center, uint32_t vector, char *out, const char *data, double timeout_s) {
     uint32_t item = center->header->layout.itemsize;
-    if (vector > center->header->layout.states)
-        return dk_fail(DK_INVALID, "vector %u of a center with %u states", vector, center->header->layout.states);
+    DK_CHECK(check_vector(center, vector));
     for (uint64_t s = 0; s < center->header->stripes; s++) {
         uint64_t at = dk_stripe_begin(center, s) * item, bytes = dk_stripe_end(center, s) * item - at;
         DK_CHECK(dk_stripe_lock(center, s, 0, timeout_s));
@@ -42,23 +42,36 @@ static dk_status copy(dk_center *center, uint32_t vector, char *out, const char 
 }
 
 dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s) {
-    return copy(center, vector, out, NULL, timeout_s);
+    DK_WITHIN(center, copy(center, vector, out, NULL, timeout_s));
 }
 
 dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s) {
-    return copy(center, vector, NULL, data, timeout_s);
+    DK_WITHIN(center, copy(center, vector, NULL, data, timeout_s));
 }
 
 dk_status dk_center_versions(dk_center *center, uint64_t *out) {
-    for (uint64_t s = 0; s < center->header->stripes; s++)
-        out[s] = atomic_load_explicit(&center->stripes[s].version, memory_order_relaxed);
+    DK_CHECK(dk_enter(center));
+    dk_versions_read(center, out);
+    dk_leave(center);
     return DK_OK;
 }
 
 dk_status dk_center_counts(dk_center *center, dk_counts *out) {
+    DK_CHECK(dk_enter(center));
     dk_slots_bury(center);
     out->live = atomic_load(&center->header->live);
     out->deaths = atomic_load(&center->header->deaths);
     out->recovered = atomic_load(&center->header->recovered);
+    dk_leave(center);
     return DK_OK;
 }
+
+dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out) { DK_WITHIN(center, dk_slot_look(center, slot, out)); }
+
+dk_status dk_broken(const dk_center *center) {
+    if (atomic_load_explicit(&center->header->broken, memory_order_acquire) != 2)
+        return DK_OK;
+    return dk_fail(DK_BROKEN, "%s", center->header->reason);
+}
+
+dk_status dk_center_check(dk_center *center) { DK_WITHIN(center, dk_broken(center)); }

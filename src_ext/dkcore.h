@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 2u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 3u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
@@ -26,19 +26,27 @@ extern "C" {
 
 typedef enum dk_status {
     DK_OK = 0,
-    DK_INVALID = 1,    /* an argument that the caller could have checked */
-    DK_SYSTEM = 2,     /* a system call failed; dk_error() names it */
-    DK_NO_ROOM = 3,    /* shared memory is too small: have and need are in dk_error() */
-    DK_EXISTS = 4,     /* a segment of that name lives */
-    DK_NOT_FOUND = 5,  /* no segment of that name appeared in time */
-    DK_LAYOUT = 6,     /* the segment has another layout than was asked for */
-    DK_TIMEOUT = 7,    /* a stripe stayed locked; dk_error() names stripe and holder */
-    DK_FULL = 8,       /* all slots are claimed by live workers */
-    DK_NOT_FINITE = 9, /* NaN or infinity in the worker: neither it nor what follows it reached the center */
-    DK_BROKEN = 10,    /* the center was declared broken: dk_error() has the reason that was given */
+    DK_INVALID = 1,      /* an argument that the caller could have checked */
+    DK_SYSTEM = 2,       /* a system call failed; dk_error() names it */
+    DK_NO_ROOM = 3,      /* shared memory is too small: have and need are in dk_error() */
+    DK_EXISTS = 4,       /* a segment of that name lives */
+    DK_NOT_FOUND = 5,    /* no segment of that name appeared in time */
+    DK_LAYOUT = 6,       /* the segment has another layout than was asked for */
+    DK_TIMEOUT = 7,      /* a stripe stayed locked; dk_error() names stripe and holder */
+    DK_FULL = 8,         /* all slots are claimed by live workers */
+    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: neither it nor what follows it reached the center */
+    DK_BROKEN = 10,      /* the center was declared broken: dk_error() has the reason that was given */
+    DK_NAMESPACE = 11,   /* the segment was made in another namespace of processes */
+    DK_BUSY = 12,        /* another thread is within an exchange of this worker */
+    DK_INTERRUPTED = 13, /* the listener ended the wait */
 } dk_status;
 
 const char *dk_error(void);
+int dk_errno(void); /* of the system call that failed, after DK_SYSTEM */
+
+/* Called about every DK_SLICE by every thread that waits, holding no lock; non-zero ends the wait with DK_INTERRUPTED. NULL: nobody. */
+typedef int (*dk_listener)(void);
+void dk_listen(dk_listener listener);
 
 /* ------------------------------------------------------------------ kernels */
 
@@ -64,6 +72,7 @@ typedef struct dk_layout {
     uint64_t length;        /* elements of the center */
     uint64_t stripe_length; /* elements of a stripe */
     uint64_t digest;        /* of the model's layout; 0 matches any */
+    uint64_t statistics;    /* the last elements of the center that are statistics: see dk_statistic; 0 matches any */
     uint32_t itemsize;      /* 4: float32, 8: float64 */
     uint32_t states;        /* vectors beside the center, born zero */
     uint32_t slots;         /* workers at most */
@@ -77,15 +86,20 @@ typedef struct dk_worker dk_worker;
 dk_status dk_center_create(const char *name, const dk_layout *layout, const void *initial, const char *note, dk_center **out);
 /* expected may be NULL, or have zeros for "any". Waits up to timeout_s for the segment to appear and be ready. */
 dk_status dk_center_attach(const char *name, const dk_layout *expected, double timeout_s, dk_center **out);
+/* Nobody begins a call any more; waits for those in progress, in all threads, releases this process' workers, and lets go of the
+ * segment. Called within a call (by the listener) it does not wait: the last call lets go. Harmless when repeated, at once too. */
 dk_status dk_center_close(dk_center *center);
-dk_status dk_center_layout(const dk_center *center, dk_layout *out);
+dk_status dk_center_release_workers(dk_center *center);              /* of this process, once their exchanges are through */
+void dk_center_free(dk_center *center);                              /* closes, and ends the handle; workers' handles stay valid */
+dk_status dk_center_layout(const dk_center *center, dk_layout *out); /* this and the next two: closed or not */
 const char *dk_center_note(const dk_center *center);
 uint64_t dk_center_stripes(const dk_center *center);
-void *dk_center_vector(dk_center *center, uint32_t index); /* 0: the center, 1...: states. Unlocked: to look, not to touch */
+/* 0: the center, 1...: states; NULL if there is none such, and once it is closed. Unlocked: to look, not to touch, and only until then. */
+void *dk_center_vector(dk_center *center, uint32_t index);
 /* vector as in dk_center_vector; each stripe is copied under its lock. */
 dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s);
 dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s);
-dk_status dk_center_versions(dk_center *center, uint64_t *out);
+dk_status dk_center_versions(dk_center *center, uint64_t *out); /* one a stripe */
 
 typedef struct dk_counts {
     uint32_t live;      /* claimed slots whose owner lives */
@@ -94,7 +108,7 @@ typedef struct dk_counts {
 } dk_counts;
 dk_status dk_center_counts(dk_center *center, dk_counts *out); /* buries the dead first */
 
-/* Remove the segment if no process holds it: *removed says. */
+/* Remove the segment if it is one, this user's, and no process holds it: *removed says. */
 dk_status dk_segment_sweep(const char *name, int *removed);
 
 /* ------------------------------------------------------------------ worker */
@@ -114,16 +128,31 @@ typedef struct dk_slot_view {
     uint64_t histogram[DK_HISTOGRAM]; /* of staleness, one count per stripe exchanged */
 } dk_slot_view;
 
+/* A worker belongs to the process that claimed it: in a forked child it counts as released. */
 dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out);
-dk_status dk_worker_release(dk_worker *worker);
+dk_status dk_worker_release(dk_worker *worker); /* harmless when repeated */
+void dk_worker_free(dk_worker *worker);         /* releases, and ends the handle */
 uint32_t dk_worker_slot(const dk_worker *worker);
+/* DK_INVALID once it was released; DK_BUSY, if it is to be idle, within an exchange. */
+dk_status dk_worker_check(const dk_worker *worker, int idle);
 /* What a monitor sees of this worker; NaN loss means none yet. */
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
 dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out); /* buries the slot's owner if it is dead */
 
 /* ------------------------------------------------------------------ exchange */
 
-enum { DK_CENTER = 0, DK_WORKER = 1, DK_PREVIOUS = 2, DK_STATE = 3 /* DK_STATE + k: the k-th state */ };
+/* What a vector is. DK_STATE + k: the k-th state; DK_OUTSIDE: no vector of the segment, but memory of the caller. */
+enum { DK_OUTSIDE = -1, DK_CENTER = 0, DK_WORKER = 1, DK_PREVIOUS = 2, DK_STATE = 3 };
+
+/* The last elements of a center may be statistics (batch norm's moving mean and variance): positions, not progress. No rule
+ * touches them. A kernel of their own, of dkcore/engine/merge_formulas.py, averages them in the same pass under the same lock. */
+typedef struct dk_statistic {
+    uint64_t length;  /* elements; 0: none */
+    dk_kernel kernel; /* of (center, worker, what the worker held); in rounds: of (first state, worker). One scalar: sharers */
+    void *held;       /* length elements: what the worker held of them after its last exchange; NULL: `previous` has it */
+    int32_t in_rounds;
+    double sharers; /* OUT: live workers of this node; in rounds: how many have come to the stripe since the gate last opened */
+} dk_statistic;
 
 /* One prepared exchange. Addresses of it travel to other libraries (the TensorFlow op), so it is plain data. */
 typedef struct dk_call {
@@ -135,6 +164,7 @@ typedef struct dk_call {
     int32_t check_finite;
     dk_status status; /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
+    dk_statistic statistic;
     double timeout_s;   /* for one stripe */
     uint64_t max_ahead; /* if bounded: exchanges that this worker may be ahead of the slowest live one */
     int32_t bounded;
@@ -145,22 +175,23 @@ typedef struct dk_call {
     char message[512];    /* OUT: why status is not DK_OK; dk_error() belongs to the thread that ran it */
 } dk_call;
 
-/* The worker's weights, as segments in the order of the center; their lengths (elements) add up to the center's. */
+/* DK_BUSY, and the call untouched, while another thread is within an exchange of the same worker.
+ * The worker's weights, as segments in the order of the center; their lengths (elements) add up to the center's. */
 dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths);
-/* w = c (and p = c when not NULL), stripe by stripe, and forget all staleness: how a worker joins. Needs no kernel. */
+/* w = c (and p = c, and what is held of statistics, when not NULL), stripe by stripe, and forget all staleness: how a worker
+ * joins. Needs no kernel. */
 dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths);
 
 /* ------------------------------------------------------------------ nodes: what a leader does while its workers go on */
 
-enum { DK_OUTSIDE = -1 }; /* a role: no vector of the segment, but memory of the caller */
-
-/* One kernel over the stripes first ... end - 1, each under its lock. */
+/* One kernel over the stripes first ... end - 1, each under its lock; over those of their elements from `begin` on, before `until`. */
 typedef struct dk_pass {
     dk_kernel kernel;
     int32_t vectors, role[DK_MAX_VECTORS]; /* DK_CENTER, DK_STATE + k or DK_OUTSIDE */
-    void *outside[DK_MAX_VECTORS];         /* of roles DK_OUTSIDE: where the first element of stripe `first` belongs */
+    void *outside[DK_MAX_VECTORS];         /* of roles DK_OUTSIDE: where the first of these elements belongs */
     double scalars[DK_MAX_SCALARS];
     uint64_t first, end;
+    uint64_t begin, until; /* until 0: to the last of the stripes */
     uint64_t *versions;    /* OUT, may be NULL: of each stripe, before it is raised */
     const uint64_t *raise; /* IN, may be NULL: what to add to each version */
     double timeout_s;      /* for one stripe */
@@ -169,7 +200,7 @@ dk_status dk_center_pass(dk_center *center, const dk_pass *pass);
 
 /* From now on every exchange and every wait on this center is DK_BROKEN, with this reason. The first reason stays. */
 dk_status dk_center_break(dk_center *center, const char *reason);
-dk_status dk_center_check(const dk_center *center); /* DK_BROKEN or DK_OK */
+dk_status dk_center_check(dk_center *center); /* DK_BROKEN or DK_OK */
 /* Workers on other nodes, and the exchanges of the slowest of them (UINT64_MAX: there is none). */
 dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest);
 /* Name the rule that workers exchange by; the last one stays. */
@@ -195,27 +226,14 @@ dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double
 dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out);
 dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived);
 
-/* ------------------------------------------------------------------ codec */
+/* Members: as many as slots, each has reached a phase, 0 at first; phases only rise. Who leaves has reached them all. */
+#define DK_LEFT UINT32_MAX
+dk_status dk_member_reach(dk_center *center, uint32_t member, uint32_t phase);
+/* Until the members first ... end - 1 have reached the phase, or the time is up. slowest: OUT, what all of them have reached. */
+dk_status dk_member_await(dk_center *center, uint32_t first, uint32_t end, uint32_t phase, double timeout_s, uint32_t *slowest);
 
-/* What crosses the wire between nodes, smaller. itemsize 4: float32, 8: float64. n elements take dk_codec_bytes() bytes,
- * whatever their values; bytes need no alignment, values and residual that of their type, and none may overlap another.
- *
- *     none    as they are             fp16    IEEE 754 half precision, saturated at 65504
- *     bf16    the upper half of a float32, saturated likewise
- *     int8    blocks of DK_CODEC_BLOCK: a float32 scale, its largest magnitude / 127, and a whole number of scales each
- *     topk    the max(1, round(fraction n)) largest magnitudes: their indices (uint32, ascending), then their values
- *
- * fraction is that of topk, in (0, 1]; the others ignore it. */
-typedef enum dk_codec { DK_CODEC_NONE = 0, DK_CODEC_BF16 = 1, DK_CODEC_FP16 = 2, DK_CODEC_INT8 = 3, DK_CODEC_TOPK = 4 } dk_codec;
-#define DK_CODEC_BLOCK 1024
-
-uint64_t dk_codec_bytes(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n); /* 0 for what dk_encode refuses */
-/* Encodes values + residual (NULL: values). Afterwards values are what dk_decode gives, bit for bit, and residual the rest.
- * DK_NOT_FINITE: the blocks before the one that is not finite may be encoded already; it and those after it are as they were. */
-dk_status dk_encode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, void *values, void *residual, void *bytes);
-dk_status dk_decode(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values);
-/* values += what dk_decode gives. */
-dk_status dk_decode_add(dk_codec kind, uint32_t itemsize, double fraction, uint64_t n, const void *bytes, void *values);
+#include "codec.h"
+#include "range.h"
 
 #ifdef __cplusplus
 }

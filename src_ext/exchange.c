@@ -1,64 +1,12 @@
-/* exchange.c: the hot path. One pass over the stripes; of each, under its lock: staleness, kernel, version. */
+/* exchange.c: the hot path. One pass over the stripes; of each, under its lock: staleness, kernels, version. */
 #define _GNU_SOURCE
-#include <stdio.h>
-#include <string.h>
-#include <time.h>
-
-#include "internal.h"
-
-/* A place in the worker's segments. Stripes are walked in order, so a cursor only ever moves forward, or back to zero. */
-typedef struct cursor {
-    size_t segment;
-    uint64_t offset;
-} cursor;
-
-typedef struct segments {
-    size_t count;
-    void *const *addresses;
-    const uint64_t *lengths;
-} segments;
-
-typedef struct pass {
-    dk_call *call;
-    dk_center *center;
-    dk_worker *worker;
-    segments weights;
-    uint32_t item;
-} pass;
-
-static void advance(const segments *weights, cursor *at, uint64_t n) {
-    at->offset += n;
-    while (at->segment < weights->count && at->offset >= weights->lengths[at->segment]) {
-        at->offset -= weights->lengths[at->segment];
-        at->segment++;
-    }
-}
-
-/* The longest piece of [begin, end) that lies in one segment. */
-static uint64_t piece(const segments *weights, const cursor *at, uint64_t begin, uint64_t end) {
-    uint64_t left = weights->lengths[at->segment] - at->offset;
-    return left < end - begin ? left : end - begin;
-}
-
-static char *address(const segments *weights, const cursor *at, uint32_t item) {
-    return (char *)weights->addresses[at->segment] + at->offset * item;
-}
-
-static dk_status check_lengths(const dk_center *center, const segments *weights) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < weights->count; i++)
-        total += weights->lengths[i];
-    if (total != center->header->layout.length)
-        return dk_fail(DK_INVALID, "weights of %llu elements for a center of %llu", (unsigned long long)total,
-                       (unsigned long long)center->header->layout.length);
-    return DK_OK;
-}
+#include "pass.h"
 
 /* Elements that are checked, and then exchanged, at a time: few enough that the kernel finds them in the first cache, and that
  * the processor does not stop to fetch the other vectors meanwhile (2048 cost 16 % of the bandwidth, 512 cost 5 %). */
 enum { BLOCK = 512 };
 
-static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+static void run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
     dk_call *call = pass->call;
     void *vectors[DK_MAX_VECTORS];
     for (int v = 0; v < call->vectors; v++) {
@@ -71,6 +19,25 @@ static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) 
             vectors[v] = dk_vector(pass->center, role == DK_CENTER ? 0 : (uint32_t)(role - DK_STATE + 1)) + at * pass->item;
     }
     call->kernel(n, vectors, call->scalars);
+}
+
+static void run_statistic(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+    const dk_statistic *statistic = &pass->call->statistic;
+    void *vectors[] = {dk_vector(pass->center, statistic->in_rounds ? 1 : 0) + at * pass->item, weights, NULL};
+    if (!statistic->in_rounds)
+        vectors[2] = held(pass, at);
+    statistic->kernel(n, vectors, &statistic->sharers);
+}
+
+static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+    if (at + n <= pass->split) {
+        run_rule(pass, weights, at, n);
+    } else {
+        uint64_t ruled = at < pass->split ? pass->split - at : 0;
+        if (ruled)
+            run_rule(pass, weights, at, ruled);
+        run_statistic(pass, weights + ruled * pass->item, at + ruled, n - ruled);
+    }
     DK_FAULT(DK_POINT_HALF);
 }
 
@@ -94,6 +61,19 @@ static dk_status run_stripe(const pass *pass, cursor at, uint64_t begin, uint64_
     return DK_OK;
 }
 
+/* Who hands a statistic in is told how many have done so in this round. Counted once it is in: who fails is not of them. */
+static dk_status run_round(const pass *pass, cursor at, uint64_t s, uint64_t begin, uint64_t end) {
+    dk_stripe *stripe = &pass->center->stripes[s];
+    uint32_t round = atomic_load(&pass->center->header->gates[DK_GATE_ROUND].opened);
+    if (stripe->round != round)
+        stripe->arrivals = 0;
+    stripe->round = round;
+    pass->call->statistic.sharers = stripe->arrivals + 1.0;
+    DK_CHECK(run_stripe(pass, at, begin, end));
+    stripe->arrivals++;
+    return DK_OK;
+}
+
 /* Waits for the stripe, or is DK_TIMEOUT at once. */
 static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s, int wait) {
     dk_call *call = pass->call;
@@ -108,7 +88,7 @@ static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s,
     uint64_t staleness = version - pass->worker->seen[s];
     if (call->staleness_at >= 0)
         call->scalars[call->staleness_at] = (double)staleness;
-    dk_status status = run_stripe(pass, *at, begin, end);
+    dk_status status = call->statistic.in_rounds ? run_round(pass, *at, s, begin, end) : run_stripe(pass, *at, begin, end);
     DK_FAULT(DK_POINT_WRITTEN);
     atomic_store_explicit(&stripe->version, version + 1, memory_order_relaxed);
     DK_FAULT(DK_POINT_VERSION);
@@ -129,6 +109,11 @@ static dk_status check_call(const dk_call *call, const dk_center *center) {
     for (int v = 0; v < call->vectors; v++)
         if (call->role[v] >= DK_STATE && (uint32_t)(call->role[v] - DK_STATE) >= center->header->layout.states)
             return dk_fail(DK_INVALID, "the rule has more state vectors than center %s (%u)", center->name, center->header->layout.states);
+    const dk_statistic *statistic = &call->statistic;
+    int nowhere = statistic->in_rounds ? center->header->layout.states == 0 : !statistic->held && !call->previous;
+    if (statistic->length > center->header->layout.length || (statistic->length && nowhere))
+        return dk_fail(DK_INVALID, "%llu statistics in a center of %llu, and %s memory for what was held of them",
+                       (unsigned long long)statistic->length, (unsigned long long)center->header->layout.length, nowhere ? "no" : "some");
     return DK_OK;
 }
 
@@ -154,45 +139,18 @@ static double workers_of_all_nodes(const dk_center *center, uint32_t live) {
     return (live > 1 ? live : 1) + atomic_load_explicit(&center->header->others, memory_order_relaxed);
 }
 
-static int too_far_ahead(const pass *pass) {
-    uint64_t mine = atomic_load_explicit(&pass->center->slots[pass->worker->slot].exchanges, memory_order_relaxed);
-    uint64_t slowest = dk_slowest(pass->center);
-    return slowest < mine && mine - slowest > pass->call->max_ahead;
-}
-
-/* Bounded staleness (Ho et al. 2013, stale synchronous parallel): the dead are buried, and not waited for. */
-static dk_status keep_pace(const pass *pass) {
-    dk_header *header = pass->center->header;
-    double until = dk_now(CLOCK_MONOTONIC) + pass->call->patience_s;
-    struct timespec nap = {.tv_nsec = 100000};
-    dk_status status = DK_OK;
-    if (!pass->call->bounded || !too_far_ahead(pass))
-        return DK_OK;
-    atomic_fetch_add(&header->waiting, 1);
-    for (int naps = 0; status == DK_OK && too_far_ahead(pass); naps++) {
-        nanosleep(&nap, NULL);
-        if (naps % 500 == 499)
-            dk_slots_bury(pass->center);
-        status = dk_center_check(pass->center);
-        if (status == DK_OK && dk_now(CLOCK_MONOTONIC) > until)
-            status =
-                dk_fail(DK_TIMEOUT, "the slowest worker has stood at %llu exchanges for %g s, and none may be more than %llu ahead",
-                        (unsigned long long)dk_slowest(pass->center), pass->call->patience_s, (unsigned long long)pass->call->max_ahead);
-    }
-    atomic_fetch_sub(&header->waiting, 1);
-    return status;
-}
-
 static dk_status exchange_all(const pass *pass) {
     dk_call *call = pass->call;
     uint64_t stripes = pass->center->header->stripes;
     DK_CHECK(check_call(call, pass->center));
     DK_CHECK(check_lengths(pass->center, &pass->weights));
-    DK_CHECK(dk_center_check(pass->center));
-    DK_CHECK(keep_pace(pass));
+    DK_CHECK(dk_broken(pass->center));
+    if (call->bounded)
+        DK_CHECK(dk_pace_keep(call));
     uint32_t live = atomic_load_explicit(&pass->center->header->live, memory_order_relaxed);
     if (call->workers_at >= 0)
         call->scalars[call->workers_at] = workers_of_all_nodes(pass->center, live);
+    call->statistic.sharers = live > 1 ? live : 1;
     /* Each worker starts at its own place, so that workers that start together do not queue at the first stripe. */
     uint64_t first = live > 1 ? pass->worker->slot % live * stripes / live : 0;
     cursor at = {0, 0};
@@ -214,56 +172,19 @@ static dk_status exchange_all(const pass *pass) {
     return DK_OK;
 }
 
-static dk_status finish(dk_call *call, dk_status status, double start) {
-    call->status = status;
-    call->seconds = dk_now(CLOCK_MONOTONIC) - start;
-    if (status != DK_OK)
-        snprintf(call->message, sizeof call->message, "%s", dk_error());
-    return status;
-}
-
-static pass pass_of(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
-    dk_center *center = call->worker->center;
-    return (pass){call, center, call->worker, {count, addresses, lengths}, center->header->layout.itemsize};
-}
-
 dk_status dk_exchange(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
     pass pass = pass_of(call, count, addresses, lengths);
-    dk_slot *slot = &pass.center->slots[pass.worker->slot];
     double start = dk_now(CLOCK_MONOTONIC);
+    dk_status status = dk_worker_begin(pass.worker);
+    if (status != DK_OK)
+        return status == DK_BUSY ? status : finish(call, status, start);
+    dk_slot *slot = &pass.center->slots[pass.worker->slot];
     call->staleness = 0;
     if (finish(call, exchange_all(&pass), start) == DK_OK) {
         atomic_store_explicit(&slot->exchanges, atomic_load_explicit(&slot->exchanges, memory_order_relaxed) + 1, memory_order_relaxed);
         add_to(&slot->exchange_seconds, call->seconds);
         add_to(&slot->staleness_sum, call->staleness);
     }
+    dk_worker_end(pass.worker);
     return call->status;
-}
-
-static dk_status pull_all(const pass *pass) {
-    DK_CHECK(check_lengths(pass->center, &pass->weights));
-    DK_CHECK(dk_center_check(pass->center));
-    cursor at = {0, 0};
-    advance(&pass->weights, &at, 0);
-    for (uint64_t s = 0; s < pass->center->header->stripes; s++) {
-        uint64_t end = dk_stripe_end(pass->center, s);
-        DK_CHECK(dk_stripe_lock(pass->center, s, pass->worker->slot + 1, pass->call->timeout_s));
-        for (uint64_t i = dk_stripe_begin(pass->center, s), n; i < end; i += n) {
-            const char *from = dk_vector(pass->center, 0) + i * pass->item;
-            n = piece(&pass->weights, &at, i, end);
-            memcpy(address(&pass->weights, &at, pass->item), from, n * pass->item);
-            if (pass->call->previous)
-                memcpy((char *)pass->call->previous + i * pass->item, from, n * pass->item);
-            advance(&pass->weights, &at, n);
-        }
-        pass->worker->seen[s] = atomic_load_explicit(&pass->center->stripes[s].version, memory_order_relaxed);
-        dk_stripe_unlock(pass->center, s);
-    }
-    return DK_OK;
-}
-
-dk_status dk_pull(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
-    pass pass = pass_of(call, count, addresses, lengths);
-    double start = dk_now(CLOCK_MONOTONIC);
-    return finish(call, pull_all(&pass), start);
 }

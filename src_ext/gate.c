@@ -12,7 +12,7 @@
 
 #include "internal.h"
 
-static void sleep_on(_Atomic uint32_t *word, uint32_t value, double seconds) {
+void dk_sleep_on(_Atomic uint32_t *word, uint32_t value, double seconds) {
     struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)(fmod(seconds, 1.0) * 1e9)};
     syscall(SYS_futex, word, FUTEX_WAIT, value, &time, NULL, 0); /* woken, changed before, interrupted: all look again */
 }
@@ -31,7 +31,7 @@ static dk_status gate_of(dk_center *center, uint32_t index, dk_gate **out) {
     return DK_OK;
 }
 
-dk_status dk_gate_members(dk_center *center, uint32_t index, int32_t change, int absolute) {
+static dk_status members(dk_center *center, uint32_t index, int32_t change, int absolute) {
     dk_gate *gate = NULL;
     DK_CHECK(gate_of(center, index, &gate));
     if (absolute)
@@ -42,7 +42,7 @@ dk_status dk_gate_members(dk_center *center, uint32_t index, int32_t change, int
     return DK_OK;
 }
 
-dk_status dk_gate_arrive(dk_center *center, uint32_t index, uint32_t *ticket) {
+static dk_status arrive(dk_center *center, uint32_t index, uint32_t *ticket) {
     dk_gate *gate = NULL;
     DK_CHECK(gate_of(center, index, &gate));
     *ticket = atomic_load(&gate->opened); /* before we count as arrived: the opening that follows is ours */
@@ -51,20 +51,21 @@ dk_status dk_gate_arrive(dk_center *center, uint32_t index, uint32_t *ticket) {
     return DK_OK;
 }
 
-dk_status dk_gate_wait(dk_center *center, uint32_t index, uint32_t ticket, double timeout_s) {
+static dk_status await_opening(dk_center *center, uint32_t index, uint32_t ticket, double timeout_s) {
     dk_gate *gate = NULL;
     DK_CHECK(gate_of(center, index, &gate));
     double until = dk_now(CLOCK_MONOTONIC) + timeout_s, left;
     while (atomic_load(&gate->opened) == ticket) {
-        DK_CHECK(dk_center_check(center));
+        DK_CHECK(dk_broken(center));
+        DK_CHECK(dk_heed(center));
         if ((left = until - dk_now(CLOCK_MONOTONIC)) <= 0)
             return DK_TIMEOUT;
-        sleep_on(&gate->opened, ticket, fmin(left, 1.0));
+        dk_sleep_on(&gate->opened, ticket, fmin(left, DK_SLICE));
     }
     return DK_OK;
 }
 
-dk_status dk_gate_await(dk_center *center, uint32_t index, double timeout_s, dk_gate_view *out) {
+static dk_status await_members(dk_center *center, uint32_t index, double timeout_s, dk_gate_view *out) {
     dk_gate *gate = NULL;
     DK_CHECK(gate_of(center, index, &gate));
     double until = dk_now(CLOCK_MONOTONIC) + timeout_s, left;
@@ -73,11 +74,12 @@ dk_status dk_gate_await(dk_center *center, uint32_t index, double timeout_s, dk_
         out->members = atomic_load(&gate->members);
         if (out->arrived >= out->members || (left = until - dk_now(CLOCK_MONOTONIC)) <= 0)
             return DK_OK;
-        sleep_on(&gate->arrived, out->arrived, fmin(left, 1.0));
+        DK_CHECK(dk_heed(center));
+        dk_sleep_on(&gate->arrived, out->arrived, fmin(left, DK_SLICE));
     }
 }
 
-dk_status dk_gate_open(dk_center *center, uint32_t index, uint32_t arrived) {
+static dk_status open_gate(dk_center *center, uint32_t index, uint32_t arrived) {
     dk_gate *gate = NULL;
     DK_CHECK(gate_of(center, index, &gate));
     atomic_fetch_sub(&gate->arrived, arrived);
@@ -85,3 +87,19 @@ dk_status dk_gate_open(dk_center *center, uint32_t index, uint32_t arrived) {
     wake(&gate->opened);
     return DK_OK;
 }
+
+dk_status dk_gate_members(dk_center *center, uint32_t gate, int32_t change, int absolute) {
+    DK_WITHIN(center, members(center, gate, change, absolute));
+}
+
+dk_status dk_gate_arrive(dk_center *center, uint32_t gate, uint32_t *ticket) { DK_WITHIN(center, arrive(center, gate, ticket)); }
+
+dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double timeout_s) {
+    DK_WITHIN(center, await_opening(center, gate, ticket, timeout_s));
+}
+
+dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out) {
+    DK_WITHIN(center, await_members(center, gate, timeout_s, out));
+}
+
+dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived) { DK_WITHIN(center, open_gate(center, gate, arrived)); }

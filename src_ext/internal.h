@@ -1,6 +1,6 @@
 /* internal.h: what the engine's own files share. A segment is laid out as
  *
- *     header | slots, one a worker | stripe locks | center | state 1 | state 2 ...
+ *     header | slots, one a worker | members, one a rank | stripe locks | center | state 1 | state 2 ...
  *
  * Slots and stripe locks stand on cache lines of their own (128 bytes: the prefetcher fetches lines in pairs). */
 #ifndef DKCORE_INTERNAL_H
@@ -21,11 +21,17 @@ typedef struct dk_gate {
     _Atomic uint32_t opened; /* how often: what those who arrived wait on (a futex) */
 } dk_gate;
 
+/* A namespace of processes: where a number means one process, or thread. */
+typedef struct dk_space {
+    uint64_t device, inode;
+} dk_space;
+
 typedef struct dk_header {
     uint64_t magic;
     uint32_t layout_version, mutex_bytes;
     dk_layout layout;
-    uint64_t stripes, bytes, slots_at, stripes_at, vectors_at, vector_bytes;
+    uint64_t stripes, bytes, slots_at, members_at, stripes_at, vectors_at, vector_bytes;
+    dk_space space;
     char note[DK_NOTE];
     _Alignas(DK_LINE) _Atomic uint32_t ready;
     _Alignas(DK_LINE) _Atomic uint32_t live, deaths;
@@ -51,20 +57,32 @@ typedef struct dk_stripe {
     _Alignas(DK_LINE) pthread_mutex_t lock;
     _Atomic uint64_t version; /* raised under the lock, once an exchange */
     _Atomic uint32_t holder;  /* slot + 1 of who locked it last, for messages only */
+    uint32_t round, arrivals; /* under the lock: how many handed statistics in since the gate of rounds was opened so often */
 } dk_stripe;
 
 struct dk_center {
     char name[256];
-    int fd;    /* holds the shared flock: while it is open the segment lives */
-    pid_t pid; /* a forked child inherits the flock and must not give it away */
+    int fd; /* holds the shared flock: while it is open the segment lives */
+    pid_t pid;
+    dk_space space;
+    dk_layout layout; /* as in the header, which is gone when the center is closed */
+    uint64_t count;   /* of stripes */
+    char note[DK_NOTE];
     dk_header *header;
     dk_slot *slots;
+    _Atomic uint32_t *members; /* as many as slots; see member.c */
     dk_stripe *stripes;
+    _Atomic uint32_t calls, gone, holders; /* see calls.c; holders: the handle, and each worker's */
+    dk_worker *workers;
+    dk_center *next;
 };
 
 struct dk_worker {
     dk_center *center;
-    int fd; /* an open file description of its own: its byte lock says that this worker lives */
+    dk_worker *next;
+    pid_t pid;
+    _Atomic int fd; /* an open file description of its own: its byte lock says that this worker lives. -1: released */
+    _Atomic uint32_t busy;
     uint32_t slot;
     uint64_t generation;
     uint64_t seen[]; /* version of every stripe after this worker's last exchange */
@@ -81,46 +99,94 @@ struct dk_worker {
 dk_status dk_fail(dk_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 double dk_now(int clock);
+
+/* The public functions are these brackets around an inner one. Inline: they are on the hot path. */
+#define DK_CLOSED 0x80000000u /* a bit of calls */
+dk_status dk_refuse_closed(void);
+void dk_let_go(dk_center *center);
+
+static inline dk_status dk_enter(dk_center *center) {
+    uint32_t calls = atomic_load_explicit(&center->calls, memory_order_relaxed);
+    do
+        if (calls & DK_CLOSED)
+            return dk_refuse_closed();
+    while (!atomic_compare_exchange_weak_explicit(&center->calls, &calls, calls + 1, memory_order_acquire, memory_order_relaxed));
+    return DK_OK;
+}
+
+static inline void dk_leave(dk_center *center) {
+    if (atomic_fetch_sub_explicit(&center->calls, 1, memory_order_acq_rel) - 1 == DK_CLOSED)
+        dk_let_go(center);
+}
+
+#define DK_WITHIN(center, call)     \
+    do {                            \
+        DK_CHECK(dk_enter(center)); \
+        dk_status within_ = (call); \
+        dk_leave(center);           \
+        return within_;             \
+    } while (0)
+
+/* The same, for what only one thread at a time may do. */
+dk_status dk_worker_refuse(dk_worker *worker, int busy);
+
+static inline dk_status dk_worker_begin(dk_worker *worker) {
+    if (atomic_exchange_explicit(&worker->busy, 1, memory_order_acquire))
+        return dk_worker_refuse(worker, 1);
+    if (atomic_load_explicit(&worker->fd, memory_order_relaxed) < 0 || dk_enter(worker->center) != DK_OK)
+        return dk_worker_refuse(worker, 0);
+    return DK_OK;
+}
+
+static inline void dk_worker_end(dk_worker *worker) {
+    atomic_store_explicit(&worker->busy, 0, memory_order_release);
+    dk_leave(worker->center);
+}
+
+/* Between two slices of a wait, holding no lock: whether it is to end. center: may be NULL. */
+dk_status dk_heed(const dk_center *center);
+#define DK_SLICE 0.05   /* seconds */
+int dk_listening(void); /* this thread is in the listener: within a call */
+dk_center *dk_center_enlist(dk_center *center);
+void dk_center_drop(dk_center *center);
+/* Over the lists of centers and workers, and over workers' descriptors. */
+void dk_books_lock(void);
+void dk_books_unlock(void);
+
+dk_status dk_layout_check(const dk_layout *layout);
+void dk_layout_plan(dk_header *header, const dk_layout *layout);
+void dk_layout_find(dk_center *center); /* once it is mapped */
 char *dk_vector(const dk_center *center, uint32_t index);
 uint64_t dk_stripe_begin(const dk_center *center, uint64_t stripe);
 uint64_t dk_stripe_end(const dk_center *center, uint64_t stripe);
+void dk_versions_read(const dk_center *center, uint64_t *out);
+
+int dk_slot_take(dk_worker *worker, int64_t rank); /* 0: none is free */
+void dk_slot_leave(dk_worker *worker);             /* harmless when repeated */
+void dk_slots_bury(dk_center *center);             /* of those who died */
+void dk_slot_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
+dk_status dk_slot_look(dk_center *center, uint32_t index, dk_slot_view *out);
+
+dk_status dk_file_open(const char *name, int *fd);
+dk_status dk_file_new(int *fd);
+dk_status dk_file_free(const char *name); /* DK_EXISTS when there is a file of that name */
+dk_status dk_file_name(int fd, const char *name);
+int dk_file_named(int fd, const char *name);
+void dk_file_remove_if_last(int fd, const char *name);
 
 dk_status dk_stripe_init(dk_stripe *stripe);
 dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, double timeout_s);
 /* DK_TIMEOUT, without a sentence, when another holds it. */
 dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);
 void dk_stripe_unlock(dk_center *center, uint64_t stripe);
-void dk_slots_bury(dk_center *center);
+dk_status dk_broken(const dk_center *center);
 void dk_gate_wake(dk_gate *gate);
-uint64_t dk_slowest(const dk_center *center); /* exchanges of the slowest live worker of all nodes; UINT64_MAX: there is none */
-
-/* How a codec looks at a block; of each instruction set, see scan.c.
- * gather: OUT sum = values + residual (NULL: values); returns the bits of the largest magnitude.
- * pick: OUT picked: indices of those whose magnitude has bits from low to high, ascending; returns how many. It reads and writes
- * beyond n, but within the block, and one index more. */
-typedef struct dk_scan {
-    uint64_t (*gather)(size_t n, const void *values, const void *residual, void *sum);
-    size_t (*pick)(size_t n, const void *sum, uint64_t low, uint64_t high, uint16_t *picked);
-} dk_scan;
-const dk_scan *dk_scan_find(uint32_t itemsize, const char *isa); /* NULL: the widest that runs here */
-
-/* What is to be encoded: values + residual, block by block. */
-typedef struct dk_source {
-    uint64_t n;
-    uint32_t itemsize;
-    char *values, *residual; /* residual: may be NULL */
-    const dk_scan *scan;
-} dk_source;
-typedef union dk_block {
-    float narrow[DK_CODEC_BLOCK];
-    double wide[DK_CODEC_BLOCK];
-    char bytes[DK_CODEC_BLOCK * sizeof(double)];
-} dk_block;
-uint64_t dk_block_length(uint64_t n, uint64_t at);
-/* OUT sum: of the block at that element, then zeros; OUT magnitude: its largest. DK_NOT_FINITE names the element. */
-dk_status dk_block_gather(const dk_source *source, uint64_t at, dk_block *sum, double *magnitude);
-dk_status dk_topk_encode(const dk_source *source, uint64_t kept, char *bytes);
-dk_status dk_topk_decode(uint32_t itemsize, uint64_t kept, uint64_t n, const char *bytes, char *values, int add);
+/* Until the word is woken, was changed before, or the time is up; may return earlier. */
+void dk_sleep_on(_Atomic uint32_t *word, uint32_t value, double seconds);
+/* Exchanges of the slowest live worker of this node; UINT64_MAX: there is none. */
+uint64_t dk_slowest_here(const dk_center *center);
+/* Bounded staleness: waits until this worker is not too far ahead. */
+dk_status dk_pace_keep(const dk_call *call);
 
 /* Labelled points where a test build kills the process; nothing in any other build. */
 enum { DK_POINT_BEFORE, DK_POINT_LOCKED, DK_POINT_HALF, DK_POINT_WRITTEN, DK_POINT_VERSION, DK_POINT_UNLOCKED, DK_POINTS };

@@ -1,7 +1,7 @@
 /* isa.c: which instruction sets were built in, and which of them run here. The widest comes first. */
 #include <string.h>
 
-#include "internal.h"
+#include "block.h"
 
 #define DECLARE(ISA)                                     \
     extern const dk_builtin dk_builtins_##ISA[];         \

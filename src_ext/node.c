@@ -12,15 +12,21 @@ static dk_status check_pass(const dk_center *center, const dk_pass *pass) {
         if (pass->role[v] >= DK_STATE && (uint32_t)(pass->role[v] - DK_STATE) >= center->header->layout.states)
             return dk_fail(DK_INVALID, "the formula has more state vectors than center %s (%u)", center->name,
                            center->header->layout.states);
+        else if (pass->role[v] != DK_CENTER && pass->role[v] != DK_OUTSIDE && pass->role[v] < DK_STATE)
+            return dk_fail(DK_INVALID, "vector %d of the formula has the role %d, which no pass knows", v, pass->role[v]);
     return DK_OK;
 }
 
-dk_status dk_center_pass(dk_center *center, const dk_pass *pass) {
+static dk_status run_pass(dk_center *center, const dk_pass *pass) {
     uint32_t item = center->header->layout.itemsize;
     DK_CHECK(check_pass(center, pass));
     uint64_t base = dk_stripe_begin(center, pass->first);
+    base = base < pass->begin ? pass->begin : base;
     for (uint64_t s = pass->first; s < pass->end; s++) {
-        uint64_t begin = dk_stripe_begin(center, s), n = dk_stripe_end(center, s) - begin, k = s - pass->first;
+        uint64_t begin = dk_stripe_begin(center, s), end = dk_stripe_end(center, s), k = s - pass->first;
+        begin = begin < pass->begin ? pass->begin : begin;
+        end = pass->until && pass->until < end ? pass->until : end;
+        uint64_t n = begin < end ? end - begin : 0;
         void *vectors[DK_MAX_VECTORS];
         for (int v = 0; v < pass->vectors; v++) {
             int role = pass->role[v];
@@ -39,7 +45,9 @@ dk_status dk_center_pass(dk_center *center, const dk_pass *pass) {
     return DK_OK;
 }
 
-dk_status dk_center_break(dk_center *center, const char *reason) {
+dk_status dk_center_pass(dk_center *center, const dk_pass *pass) { DK_WITHIN(center, run_pass(center, pass)); }
+
+static dk_status declare_broken(dk_center *center, const char *reason) {
     dk_header *header = center->header;
     uint32_t whole = 0;
     if (atomic_compare_exchange_strong(&header->broken, &whole, 1)) {
@@ -51,46 +59,32 @@ dk_status dk_center_break(dk_center *center, const char *reason) {
     return DK_OK;
 }
 
-dk_status dk_center_check(const dk_center *center) {
-    if (atomic_load_explicit(&center->header->broken, memory_order_acquire) != 2)
-        return DK_OK;
-    return dk_fail(DK_BROKEN, "%s", center->header->reason);
-}
+dk_status dk_center_break(dk_center *center, const char *reason) { DK_WITHIN(center, declare_broken(center, reason)); }
 
 dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest) {
+    DK_CHECK(dk_enter(center));
     atomic_store_explicit(&center->header->others, workers, memory_order_relaxed);
     atomic_store_explicit(&center->header->others_slowest, slowest, memory_order_relaxed);
+    dk_leave(center);
     return DK_OK;
 }
 
 /* Readers may see half of a name that is just being written, and see it whole the next time they look. */
 dk_status dk_center_declare(dk_center *center, const char *rule) {
+    DK_CHECK(dk_enter(center));
     snprintf(center->header->rule, DK_RULE, "%s", rule);
+    dk_leave(center);
     return DK_OK;
 }
 
-static uint64_t slowest_here(const dk_center *center) {
-    uint64_t slowest = UINT64_MAX;
-    for (uint32_t i = 0; i < center->header->layout.slots; i++) {
-        dk_slot *slot = &center->slots[i];
-        uint64_t exchanges = atomic_load_explicit(&slot->exchanges, memory_order_relaxed);
-        if ((atomic_load_explicit(&slot->state, memory_order_relaxed) & 0xff) == DK_SLOT_CLAIMED && exchanges < slowest)
-            slowest = exchanges;
-    }
-    return slowest;
-}
-
-uint64_t dk_slowest(const dk_center *center) {
-    uint64_t here = slowest_here(center), others = atomic_load_explicit(&center->header->others_slowest, memory_order_relaxed);
-    return here < others ? here : others;
-}
-
 dk_status dk_center_pulse(dk_center *center, dk_pulse *out) {
+    DK_CHECK(dk_enter(center));
     dk_slots_bury(center);
     out->live = atomic_load(&center->header->live);
     out->waiting = atomic_load(&center->header->waiting);
-    out->slowest = slowest_here(center);
+    out->slowest = dk_slowest_here(center);
     memcpy(out->rule, center->header->rule, DK_RULE);
     out->rule[DK_RULE - 1] = 0;
+    dk_leave(center);
     return DK_OK;
 }

@@ -5,7 +5,7 @@
  * gcc vectorizes it. */
 #include <string.h>
 
-#include "internal.h"
+#include "block.h"
 #include "kernel.h"
 
 #define GATHER(NAME, REAL, WORD)                                                          \

@@ -4,7 +4,7 @@
  * 16 bits and choices between floats badly or not at all. In memory they need no alignment, since parts of a message follow
  * each other without gaps. No F16C: gcc does not vectorize its conversions, and one at a time they are slower than this.
  *
- * Numbers to store are finite and within the format's range; the formulas of dkcore/codecs.py saturate before. */
+ * Numbers to store are finite and within the format's range; the formulas of dkcore/engine/codec_formulas.py saturate before. */
 #ifndef DKCORE_STORAGE_H
 #define DKCORE_STORAGE_H
 

@@ -39,16 +39,28 @@ dk_status dk_stripe_init(dk_stripe *stripe) {
 #define DK_LOCK_UNTIL(lock, until) pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, until)
 #endif
 
-static int lock_slowly(pthread_mutex_t *lock, double timeout_s) {
+static int lock_soon(pthread_mutex_t *lock) {
     for (int i = 0; i < PATIENCE; i++) {
         int error = pthread_mutex_trylock(lock);
         if (error != EBUSY)
             return error;
         breathe();
     }
-    double deadline = dk_now(DK_WAIT_CLOCK) + fmin(timeout_s, 1e9); /* time_t has no infinity */
-    struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(fmod(deadline, 1.0) * 1e9)};
-    return DK_LOCK_UNTIL(lock, &until);
+    return EBUSY;
+}
+
+/* In slices, between which we may be told to stop. */
+static dk_status lock_slowly(const dk_center *center, pthread_mutex_t *lock, double timeout_s, int *error) {
+    double deadline = dk_now(DK_WAIT_CLOCK) + timeout_s;
+    while ((*error = lock_soon(lock)) == EBUSY) {
+        double now = dk_now(DK_WAIT_CLOCK), end = fmin(now + DK_SLICE, deadline);
+        struct timespec until = {.tv_sec = (time_t)end, .tv_nsec = (long)(fmod(end, 1.0) * 1e9)};
+        *error = DK_LOCK_UNTIL(lock, &until);
+        if (*error != ETIMEDOUT || now >= deadline)
+            break;
+        DK_CHECK(dk_heed(center));
+    }
+    return DK_OK;
 }
 
 /* What an attempt at the lock came to. */
@@ -72,7 +84,7 @@ dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, dou
     dk_stripe *stripe = &center->stripes[index];
     int error = pthread_mutex_trylock(&stripe->lock);
     if (error == EBUSY)
-        error = lock_slowly(&stripe->lock, timeout_s);
+        DK_CHECK(lock_slowly(center, &stripe->lock, timeout_s, &error));
     if (error != ETIMEDOUT)
         return settle(center, index, holder, error);
     uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed);

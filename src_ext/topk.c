@@ -5,7 +5,7 @@
  * magnitude of a float is compared as an integer. The sum is formed anew in every pass: memory is read, not written. */
 #include <string.h>
 
-#include "internal.h"
+#include "block.h"
 
 enum { DIGIT = 11 }; /* bits of one histogram */
 typedef uint32_t histogram[1 << DIGIT];

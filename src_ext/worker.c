@@ -1,11 +1,7 @@
-/* worker.c: slots. A worker lives while the byte of its slot is locked (an open-file-description lock, F_OFD_SETLK).
- *
- * Not a pid, which other containers number otherwise and the kernel gives out again; not a robust mutex, which dies with
- * the thread that claimed it. The lock decides who owns a slot; the state says what became of the last owner. */
+/* worker.c: a worker of this process: it claims a slot, shows there how it fares, and gives it back. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,75 +10,16 @@
 
 #include "internal.h"
 
-#define PUT(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
-#define GET(field) atomic_load_explicit(&(field), memory_order_relaxed)
-
-static int lock_byte(int fd, uint32_t slot, int command, short type) {
-    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1};
-    int error = fcntl(fd, command, &range);
-    return command == F_OFD_GETLK && error == 0 ? range.l_type != F_UNLCK : error;
-}
-
-/* Whoever moves a slot from claimed to dead counts the death: the generation makes sure that it is one death, once. */
-static void bury(dk_center *center, dk_slot *slot, uint64_t state) {
-    if ((state & 0xff) != DK_SLOT_CLAIMED)
-        return;
-    if (atomic_compare_exchange_strong(&slot->state, &state, (state & ~0xffull) | DK_SLOT_DEAD)) {
-        atomic_fetch_add(&center->header->deaths, 1);
-        atomic_fetch_sub(&center->header->live, 1);
-    }
-}
-
-static void bury_if_dead(dk_center *center, uint32_t i) {
-    uint64_t state = atomic_load(&center->slots[i].state);
-    if ((state & 0xff) == DK_SLOT_CLAIMED && lock_byte(center->fd, i, F_OFD_GETLK, F_WRLCK) == 0)
-        bury(center, &center->slots[i], state);
-}
-
-void dk_slots_bury(dk_center *center) {
-    for (uint32_t i = 0; i < center->header->layout.slots; i++)
-        bury_if_dead(center, i);
-}
-
-static void settle(dk_worker *worker, int64_t rank) {
+static void enlist(dk_worker *worker) {
     dk_center *center = worker->center;
-    dk_slot *slot = &center->slots[worker->slot];
-    bury(center, slot, atomic_load(&slot->state));
-    uint64_t generation = (atomic_load(&slot->state) >> 8) + 1;
-    PUT(slot->pid, (int32_t)getpid());
-    PUT(slot->rank, rank);
-    PUT(slot->started, dk_now(CLOCK_REALTIME));
-    PUT(slot->heartbeat, dk_now(CLOCK_REALTIME));
-    PUT(slot->loss, NAN);
-    PUT(slot->exchange_seconds, 0.0);
-    PUT(slot->staleness_sum, 0.0);
-    PUT(slot->exchanges, 0);
-    PUT(slot->steps, 0);
-    PUT(slot->samples, 0);
-    PUT(slot->epoch, 0);
-    PUT(slot->total_samples, 0);
-    for (int i = 0; i < DK_HISTOGRAM; i++)
-        PUT(slot->histogram[i], 0);
-    worker->generation = generation;
-    atomic_fetch_add(&center->header->live, 1);
-    atomic_store(&slot->state, generation << 8 | DK_SLOT_CLAIMED);
+    atomic_fetch_add(&center->holders, 1);
+    dk_books_lock();
+    worker->next = center->workers;
+    center->workers = worker;
+    dk_books_unlock();
 }
 
-/* Fresh slots first, so that what former workers left there stays readable as long as possible. */
-static int take_slot(dk_worker *worker) {
-    dk_center *center = worker->center;
-    for (int fresh = 1; fresh >= 0; fresh--)
-        for (uint32_t i = 0; i < center->header->layout.slots; i++) {
-            uint64_t state = atomic_load(&center->slots[i].state) & 0xff;
-            if ((state == DK_SLOT_FREE) == fresh && lock_byte(worker->fd, i, F_OFD_SETLK, F_WRLCK) == 0) {
-                worker->slot = i;
-                return 1;
-            }
-        }
-    return 0;
-}
-
-dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out) {
+static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
     uint64_t stripes = center->header->stripes;
     dk_worker *worker = calloc(1, sizeof *worker + stripes * sizeof worker->seen[0]);
     if (!worker)
@@ -90,65 +27,97 @@ dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", center->fd);
     worker->center = center;
+    worker->pid = getpid();
     worker->fd = open(path, O_RDWR | O_CLOEXEC);
     if (worker->fd < 0) {
         free(worker);
         return dk_fail(DK_SYSTEM, "open %s: %s", path, strerror(errno));
     }
-    if (!take_slot(worker)) {
+    if (!dk_slot_take(worker, rank)) {
         close(worker->fd);
         free(worker);
         return dk_fail(DK_FULL, "all %u slots of center %s are claimed: create it with more", center->header->layout.slots, center->name);
     }
-    settle(worker, rank);
-    dk_center_versions(center, worker->seen);
+    dk_versions_read(center, worker->seen);
+    enlist(worker);
     *out = worker;
     return DK_OK;
 }
 
+dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out) { DK_WITHIN(center, claim(center, rank, out)); }
+
+static dk_status refuse_busy(void) {
+    return dk_fail(DK_BUSY, "Expected one thread at a time. Received: another within an exchange. Give each its own center.worker().");
+}
+
+dk_status dk_worker_check(const dk_worker *worker, int idle) {
+    if (worker->fd < 0 && worker->pid != getpid())
+        return dk_fail(DK_INVALID, "Expected a worker of this process. Received: its parent's. Claim another with center.worker().");
+    if (worker->fd < 0)
+        return dk_fail(DK_INVALID, "Expected a live worker. Received: one that was released. Claim another with center.worker().");
+    return idle && worker->busy ? refuse_busy() : DK_OK;
+}
+
+/* busy is ours: nobody else releases the worker, but a close. */
+dk_status dk_worker_refuse(dk_worker *worker, int busy) {
+    if (busy)
+        return refuse_busy();
+    dk_status status = dk_worker_check(worker, 0);
+    atomic_store_explicit(&worker->busy, 0, memory_order_release);
+    return status == DK_OK ? dk_refuse_closed() : status;
+}
+
 dk_status dk_worker_release(dk_worker *worker) {
-    dk_center *center = worker->center;
-    uint64_t mine = worker->generation << 8 | DK_SLOT_CLAIMED;
-    if (center->pid == getpid() &&
-        atomic_compare_exchange_strong(&center->slots[worker->slot].state, &mine, worker->generation << 8 | DK_SLOT_DONE))
-        atomic_fetch_sub(&center->header->live, 1);
-    close(worker->fd);
-    free(worker);
+    if (atomic_exchange_explicit(&worker->busy, 1, memory_order_acquire))
+        return refuse_busy();
+    dk_books_lock();
+    dk_slot_leave(worker);
+    dk_books_unlock();
+    atomic_store_explicit(&worker->busy, 0, memory_order_release);
     return DK_OK;
+}
+
+/* One that is within an exchange is waited for, unless it is this thread that is. */
+dk_status dk_center_release_workers(dk_center *center) {
+    for (int busy = 1; busy;) {
+        busy = 0;
+        dk_books_lock();
+        for (dk_worker *worker = center->workers; worker; worker = worker->next) {
+            if (atomic_exchange_explicit(&worker->busy, 1, memory_order_acquire)) {
+                busy = !dk_listening();
+                continue;
+            }
+            dk_slot_leave(worker);
+            atomic_store_explicit(&worker->busy, 0, memory_order_release);
+        }
+        dk_books_unlock();
+        if (busy) {
+            DK_CHECK(dk_heed(NULL));
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+    }
+    return DK_OK;
+}
+
+void dk_worker_free(dk_worker *worker) {
+    dk_center *center = worker->center;
+    dk_books_lock();
+    dk_slot_leave(worker);
+    dk_worker **at = &center->workers;
+    while (*at != worker)
+        at = &(*at)->next;
+    *at = worker->next;
+    dk_books_unlock();
+    free(worker);
+    dk_center_drop(center);
 }
 
 uint32_t dk_worker_slot(const dk_worker *worker) { return worker->slot; }
 
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss) {
-    dk_slot *slot = &worker->center->slots[worker->slot];
-    PUT(slot->steps, steps);
-    PUT(slot->samples, samples);
-    PUT(slot->epoch, epoch);
-    PUT(slot->total_samples, total_samples);
-    PUT(slot->loss, loss);
-    PUT(slot->heartbeat, dk_now(CLOCK_REALTIME));
-    return DK_OK;
-}
-
-dk_status dk_center_slot(dk_center *center, uint32_t index, dk_slot_view *out) {
-    if (index >= center->header->layout.slots)
-        return dk_fail(DK_INVALID, "slot %u of %u", index, center->header->layout.slots);
-    bury_if_dead(center, index);
-    dk_slot *slot = &center->slots[index];
-    out->state = (uint32_t)(atomic_load(&slot->state) & 0xff);
-    out->pid = GET(slot->pid);
-    out->rank = GET(slot->rank);
-    out->started = GET(slot->started);
-    out->heartbeat = GET(slot->heartbeat);
-    out->loss = GET(slot->loss);
-    out->exchange_seconds = GET(slot->exchange_seconds);
-    out->staleness_sum = GET(slot->staleness_sum);
-    out->exchanges = GET(slot->exchanges);
-    out->steps = GET(slot->steps);
-    out->samples = GET(slot->samples);
-    out->epoch = GET(slot->epoch);
-    out->total_samples = GET(slot->total_samples);
-    for (int i = 0; i < DK_HISTOGRAM; i++)
-        out->histogram[i] = GET(slot->histogram[i]);
+    DK_CHECK(dk_worker_check(worker, 0));
+    DK_CHECK(dk_enter(worker->center));
+    dk_slot_report(worker, steps, samples, epoch, total_samples, loss);
+    dk_leave(worker->center);
     return DK_OK;
 }

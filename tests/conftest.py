@@ -1,34 +1,60 @@
-"""For all tests: shared memory of the session's own, and a check around every test that nothing stays in it."""
+"""For all tests: shared memory and temporary files of this process' own, and a check around every test that nothing stays there.
+
+Tests may run in several processes at once (pytest-xdist). Each has what its tests look at for itself: a mount of /dev/shm, and a
+folder for temporary files. So what one of them leaves behind is never taken for another's.
+"""
 
 import ctypes
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-collect_ignore_glob = ["*_rank.py"]  # scripts of ranks, which are no modules
+collect_ignore_glob = ["*_rank.py", "*/backends/*"]  # scripts of ranks, and laws that run in a pytest for each backend
 SHARED_MEMORY = Path("/dev/shm")
+SCRATCH = pytest.StashKey[str]()
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
-def pytest_configure() -> None:
-    """Children must hear SIGINT, which a shell makes its background processes ignore."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+def pytest_configure(config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in the background; children must receive it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]  # a pytest that a test starts is no worker of ours: pytest-benchmark would refuse to measure in it
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # the lightest to start, for tests that are not about one
+    if runs_tests(config):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays, for whoever looks into a failure
+        config.stash[SCRATCH] = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="tests-")
+        tempfile.tempdir = None
 
 
-def pytest_sessionstart() -> None:
+def pytest_unconfigure(config) -> None:
+    if SCRATCH in config.stash:
+        shutil.rmtree(config.stash[SCRATCH])
+
+
+def runs_tests(config) -> bool:
+    """Not so in the process that hands tests out to others."""
+    return hasattr(config, "workerinput") or config.getoption("dist", "no") == "no"
+
+
+def pytest_sessionstart(session) -> None:
     """Give this process, and all that it starts, an empty /dev/shm: a leak is then ours, whatever else the machine does.
 
-    Only root may. For others the check below looks at their own files.
+    Only root may. For others the check below looks at their own files, and tests run one after the other.
     """
     libc = ctypes.CDLL(None)
-    if os.geteuid() == 0 and libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0:
+    own = os.geteuid() == 0 and libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+    if own:
         libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, None)
+    elif hasattr(session.config, "workerinput"):
+        raise pytest.UsageError("Tests beside each other need a /dev/shm each, which only root can mount. Run them with -n 0.")
 
 
 def segments() -> set[str]:
@@ -105,16 +131,16 @@ def script():
 
 
 def nodes_of_a_module(number: int, kind: str = "Network"):
-    """A fixture: so many hosts (see nodes.py), for all tests of a module."""
+    """A fixture: so many hosts (see network.py), for all tests of a module."""
 
     @pytest.fixture(scope="module")
-    def network():
-        import nodes
+    def hosts():
+        import network
 
-        with getattr(nodes, kind)(number) as made:
+        with getattr(network, kind)(number) as made:
             yield made
 
-    return network
+    return hosts
 
 
 two_nodes, three_nodes, four_nodes = map(nodes_of_a_module, (2, 3, 4))

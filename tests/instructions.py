@@ -5,30 +5,29 @@ tests/instructions.json is the budget, which test_instructions.py holds the engi
 """
 
 import json
-import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from dkcore.rule import Rule
+import c_engine
+from c_engine import run
+
+from dkcore.engine.roles import role_of
+from dkcore.formula.rule import Rule
 from dkcore.rules import REGISTRY
 
 __all__ = ["BUDGET", "CASES", "Count", "build", "count", "environment", "margin", "missing"]
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build" / "ctest"
-PROGRAM = BUILD / "count_instructions"
+FOLDER = "ctest"
+PROGRAM = c_engine.ROOT / "build" / FOLDER / "count_instructions"
 BUDGET = Path(__file__).with_suffix(".json")
 RULES, SIZES = ("adag", "aeasgd", "dynsgd"), (1000, 100_000)
 CASES = [(rule, size, finite) for rule in RULES for size in SIZES for finite in (False, True) if rule == "adag" or not finite]
 EXCHANGES = 8  # and twice as many; the difference is theirs alone
 SAME, OTHER = 0.01, 0.10  # the margin with the compiler and C library of the budget, and with others
-ROLES = {"c": 0, "w": 1, "p": 2}
 COUNTED = ("staleness", "workers")
 
 
@@ -49,17 +48,7 @@ def missing() -> str | None:
 
 def build() -> None:
     """The engine as it is shipped, and the program that exchanges."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    settings = ["-DDKCORE_PYTHON=OFF", "-DDKCORE_SANITIZE=", f"-DPython_EXECUTABLE={sys.executable}"]
-    for arguments in (["-S", str(ROOT), "-B", str(BUILD), *settings], ["--build", str(BUILD), "--target", PROGRAM.name]):
-        run(shutil.which("cmake", path=path) or "cmake", *arguments)
-
-
-def run(*command: str) -> str:
-    """What it printed, the errors too; a failure with that."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-    return done.stdout
+    c_engine.build(FOLDER, PROGRAM.name)
 
 
 def environment() -> str:
@@ -83,7 +72,7 @@ def collect(rule: Rule, size: int, finite: bool, exchanges: int) -> tuple[int, s
     """All instructions of a process that does so many exchanges, and the instruction set that it takes for the best."""
     values = rule.fill({"window": 12} if "window" in rule.scalars else {}, COUNTED)
     places = [list(values).index(name) if name in values else -1 for name in COUNTED]
-    roles = "".join(str(ROLES[name]) for name in rule.vectors)
+    roles = "".join(f"{role_of(name, rule.states):d}" for name in rule.vectors)
     arguments = [rule.name, size, exchanges, int(finite), *places, roles, *values.values()]
     printed = run("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(PROGRAM), *map(str, arguments))
     isa = next(line for line in printed.splitlines() if not line.startswith("=="))

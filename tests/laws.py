@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 
-from dkcore.formulas import FORMULAS
-from dkcore.kernels import compile_kernel, instruction_sets
-from dkcore.rule import Rule
+from dkcore.engine.compile import compile_kernel, instruction_sets
+from dkcore.engine.merge_formulas import FORMULAS
+from dkcore.formula.rule import Rule
 from dkcore.rules import REGISTRY
 
 PARTS = sorted(FORMULAS.values(), key=lambda formula: formula.name)  # of merges and of synchronous methods

@@ -1,4 +1,4 @@
-"""What runs in a node of `nodes.Network`: its first process, which starts commands there, and the agent that asks it to.
+"""What runs in a node of `network.Network`: its first process, which starts commands there, and the agent that asks it to.
 
 Design:
 (a) ``python node.py serve FOLDER NAME`` is pid 1 of the node: the kernel ends all that runs there when it ends.

@@ -4,8 +4,8 @@ import json
 import math
 from pathlib import Path
 
-from bench.figure import Figure
-from bench.report import Report
+from bench.harness.figure import Figure
+from bench.report.report import Report
 
 SIZES = (1_000, 100_000, 1_000_000, 4_798_010, 67_108_864)
 PEERS = {"dkcore": 1.0, "mpich_rma": 1.9, "numpy_lock": 2.4, "gloo": 6.0, "ray": 900.0, "elephas_http": 30_000.0}

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from bench.caches import sets_beyond
-from bench.case import Case
-from bench.peer import Peer
+from bench.harness.case import Case
+from bench.harness.peer import Peer
+from bench.machine.caches import sets_beyond
 from bench.peers.table import Entry
 
 __all__ = ["Contest", "side_of"]

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.table import DIST_KERAS
 from bench.peers.team import Team
 from bench.peers.worker import Worker, views

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.team import Team
 from bench.peers.tensorflow_server import free_port
 from bench.peers.worker import Worker, views

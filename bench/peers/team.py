@@ -1,10 +1,10 @@
-"""The interface of a peer: a crew of workers and whatever serves them. It is served to the benchmark by `bench.peer.serve`."""
+"""The interface of a peer: a crew of workers and whatever serves them. It is served to the benchmark by `bench.harness.peer.serve`."""
 
 import contextlib
 
 import numpy as np
 
-from bench.crew import Crew
+from bench.harness.crew import Crew
 
 __all__ = ["MEMBERS", "Team"]
 

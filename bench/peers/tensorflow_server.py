@@ -7,7 +7,7 @@ and runs its sessions there, so that a delta goes from one to the other as a ten
 import os
 import socket
 
-from bench.peer import serve
+from bench.harness.peer import serve
 from bench.peers.network import raise_loopback
 from bench.peers.team import MEMBERS, Team
 from bench.peers.worker import Worker

@@ -1,8 +1,8 @@
 /* test_codec.c: encoding and decoding stay within their arrays, keep what they promise, and are alike on every instruction set. */
 #include <math.h>
 
+#include "block.h"
 #include "check.h"
-#include "internal.h"
 
 static const uint64_t sizes[] = {0, 1, 31, 32, 33, 1023, 1024, 1025, 5000};
 enum { SIZES = sizeof sizes / sizeof sizes[0], KINDS = DK_CODEC_TOPK + 1 };

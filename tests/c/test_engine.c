@@ -96,6 +96,48 @@ static void segments_are_one_vector(int second) {
     OK(dk_center_close(center));
 }
 
+/* The last elements are averaged, and no rule touches them: beside each other in a stripe, a segment and a block. */
+static void statistics_are_averaged(int in_rounds) {
+    dk_center *center = create(1);
+    dk_worker *workers[2];
+    dk_call calls[2];
+    enum { STATISTICS = 900, SPLIT = LENGTH - STATISTICS };
+    static double w[2][LENGTH], p[2][LENGTH], held[2][STATISTICS], c[LENGTH];
+    uint64_t lengths[] = {30, LENGTH - 30};
+    for (int k = 0; k < 2; k++) {
+        void *addresses[] = {w[k], w[k] + 30};
+        OK(dk_worker_claim(center, k, &workers[k]));
+        calls[k] = downpour(workers[k], 8, p[k]);
+        calls[k].check_finite = k;
+        calls[k].statistic = (dk_statistic){.length = STATISTICS, .in_rounds = in_rounds, .held = k ? held[k] : NULL};
+        calls[k].statistic.kernel = dk_kernel_find(in_rounds ? "statistic_handed" : "statistic", "float64", NULL);
+        OK(dk_pull(&calls[k], 2, addresses, lengths));
+        CHECK(!k || held[k][0] == SPLIT, "held is %g", held[k][0]);
+    }
+    for (int k = 0; k < 2; k++) {
+        void *addresses[] = {w[k], w[k] + 30};
+        for (int i = 0; i < LENGTH; i++)
+            w[k][i] += k + 1;
+        OK(dk_exchange(&calls[k], 2, addresses, lengths));
+    }
+    OK(dk_center_snapshot(center, in_rounds ? 1 : 0, c, 1));
+    for (int i = SPLIT; i < LENGTH; i++)
+        CHECK(c[i] == i + 1.5, "statistic %d: %g", i, c[i]);
+    OK(dk_center_snapshot(center, 0, c, 1));
+    for (int i = 0; i < SPLIT; i++)
+        CHECK(c[i] == i + 3, "element %d: %g", i, c[i]);
+    CHECK(in_rounds || (w[1][LENGTH - 1] == LENGTH + 0.5 && held[1][STATISTICS - 1] == LENGTH + 0.5), "worker %g", w[1][LENGTH - 1]);
+    CHECK(!in_rounds || w[1][LENGTH - 1] == LENGTH + 1, "who hands in keeps his own: %g", w[1][LENGTH - 1]);
+    calls[0].previous = calls[0].statistic.held = NULL, calls[0].vectors = 2;
+    void *address = w[0];
+    uint64_t length = LENGTH;
+    if (!in_rounds)
+        REFUSED(DK_INVALID, "no memory for what was held", dk_exchange(&calls[0], 1, &address, &length));
+    for (int k = 0; k < 2; k++)
+        OK(dk_worker_release(workers[k]));
+    OK(dk_center_close(center));
+}
+
 /* Staleness is what others committed meanwhile, stripe by stripe. */
 static void staleness_is_counted(void) {
     dk_center *center = create(0);
@@ -172,6 +214,8 @@ int main(void) {
     finite_finds_all();
     segments_are_one_vector(0);
     segments_are_one_vector(1);
+    statistics_are_averaged(0);
+    statistics_are_averaged(1);
     staleness_is_counted();
     slots_run_out_and_come_back();
     bad_layouts_are_refused();

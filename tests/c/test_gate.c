@@ -17,6 +17,8 @@ static double now(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static dk_center *members;
+
 static void create(void) {
     dk_layout layout = {.length = 1, .stripe_length = 64, .itemsize = 8, .slots = 1};
     OK(dk_center_create(segment_name("gate"), &layout, &(double){0}, NULL, &center));
@@ -109,9 +111,40 @@ static void waits_end_in_time(void) {
     OK(dk_center_close(center));
 }
 
+static void *finish(void *number) {
+    uint32_t rank = (uint32_t)(intptr_t)number, slowest;
+    for (uint32_t phase = 1; phase <= STEPS * (rank + 1); phase++) {
+        OK(dk_member_reach(members, rank, phase));
+        OK(dk_member_await(members, 0, WORKERS, phase, 30, &slowest));
+        CHECK(slowest >= phase, "member %u of phase %u saw %u", rank, phase, slowest);
+    }
+    OK(dk_member_reach(members, rank, DK_LEFT)); /* the others go on, and do not wait for it */
+    OK(dk_member_reach(members, rank, 1));       /* nobody comes back */
+    return NULL;
+}
+
+static void who_left_holds_up_no_member(void) {
+    pthread_t threads[WORKERS];
+    uint32_t slowest;
+    dk_layout layout = {.length = 1, .stripe_length = 64, .itemsize = 8, .slots = WORKERS};
+    OK(dk_center_create(segment_name("members"), &layout, &(double){0}, NULL, &members));
+    OK(dk_member_await(members, 0, WORKERS, 1, 0.05, &slowest));
+    CHECK(slowest == 0, "%u before anybody came", slowest);
+    for (intptr_t k = 0; k < WORKERS; k++)
+        CHECK(!pthread_create(&threads[k], NULL, finish, (void *)k), "thread");
+    for (int k = 0; k < WORKERS; k++)
+        pthread_join(threads[k], NULL);
+    OK(dk_member_await(members, 0, WORKERS, DK_LEFT, 0, &slowest));
+    CHECK(slowest == DK_LEFT, "%u after all had left", slowest);
+    REFUSED(DK_INVALID, "member", dk_member_reach(members, WORKERS, 1));
+    REFUSED(DK_INVALID, "members 0 to", dk_member_await(members, 0, WORKERS + 1, 1, 0, &slowest));
+    OK(dk_center_close(members));
+}
+
 int main(void) {
     all_meet_in_each_round_and_who_leaves_holds_up_nobody();
     a_broken_center_wakes_all_who_wait();
     waits_end_in_time();
+    who_left_holds_up_no_member();
     return 0;
 }

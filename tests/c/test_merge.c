@@ -78,8 +78,18 @@ static void a_pass_stays_within_the_center(void) {
     REFUSED(DK_INVALID, "stripes 0 to 9 of 8", dk_center_pass(centers[0], &pass));
     pass.first = 3, pass.end = 2;
     REFUSED(DK_INVALID, "stripes 3 to 2 of 8", dk_center_pass(centers[0], &pass));
+    float agreed[LENGTH] = {0}, seen[LENGTH] = {0};
+    pass.first = 0, pass.end = 2, pass.begin = 3, pass.until = STRIPE + 2; /* and within what it is told of its stripes */
+    pass.outside[1] = agreed, pass.outside[2] = seen;
+    for (int i = 0; i < LENGTH; i++)
+        agreed[i] = -1;
+    OK(dk_center_pass(centers[0], &pass));
+    for (int i = 0; i < LENGTH; i++)
+        CHECK(seen[i] == (i < STRIPE - 1), "element %d is %g", i, seen[i]);
     pass.first = 0, pass.end = 1, pass.role[1] = DK_STATE;
     REFUSED(DK_INVALID, "more state vectors", dk_center_pass(centers[0], &pass));
+    pass.role[1] = DK_WORKER;
+    REFUSED(DK_INVALID, "vector 1 of the formula has the role 1", dk_center_pass(centers[0], &pass));
 }
 
 int main(void) {

@@ -1,4 +1,4 @@
-"""A real Slurm over the hosts of a `nodes.Network`: its own munged, slurmctld and one slurmd a host, in a folder of their own."""
+"""A real Slurm over the hosts of a `network.Network`: its own munged, slurmctld and one slurmd a host, in a folder of their own."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nodes import Network
+from network import Network
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "slurmscriptd", "slurmstepd:")
 STARTING = 30.0  # seconds

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from spark_settings import ROOT, settings
 
 SPARK = Path(pyspark.__file__).parent
 STARTING = 60.0  # seconds
-ROOT = Path(__file__).parent.parent.parent
 
 
 class Cluster:
@@ -44,11 +44,16 @@ class Cluster:
         self.stack.callback(end, process)
         return log
 
-    def submit(self, script: str, *arguments: object, conf: dict[str, object] | None = None, options: tuple[str, ...] = (),
-               check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    def submit(
+        self,
+        script: str,
+        *arguments: object,
+        conf: dict[str, object] | None = None,
+        options: tuple[str, ...] = (),
+        check: bool = True,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess:
         """Run a script by spark-submit; what it printed. check: it must succeed."""
-        from conftest import settings
-
         path = self.folder / "script.py"
         path.write_text(script)
         chosen = {**settings(), "spark.executor.memory": "600m", "spark.log.level": "OFF", **(conf or {})}

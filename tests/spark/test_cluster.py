@@ -6,7 +6,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from standalone import ROOT, alone, needs_root, single  # noqa: F401 - fixtures
+from spark_settings import ROOT
+from standalone import alone, needs_root, single  # noqa: F401 - fixtures
 
 SESSION = """
 import json, sys
@@ -18,7 +19,9 @@ spark.sparkContext.setLogLevel("OFF")
 def say(value):
     print("SAID", json.dumps(value))
 """
-ADD = SESSION + """
+ADD = (
+    SESSION
+    + """
 def add():
     import os
     import numpy as np
@@ -35,6 +38,7 @@ def add():
     return {"nodes": world.nodes, "sum": float(center.snapshot().sum()), "executor": os.getcwd(), "dkcore": dk.__file__,
             "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
 """
+)
 
 
 def said(done) -> list:
@@ -45,13 +49,16 @@ def test_one_rank_an_executor_and_one_center_for_both(alone):  # noqa: F811
     """Two executors of two cores: two ranks go to different ones, and find that they share memory. Four ranks take all slots."""
     alone.worker()
     alone.worker()
-    script = ADD + """
+    script = (
+        ADD
+        + """
 from pathlib import Path
 for workers in (2, None, 4):
     ranks = spark_bridge.run(add, num_workers=workers)
     say(ranks if workers == 2 else len(ranks))
 say([Launch(spark, Path("."), workers, {}).placement for workers in (2, 4)])
 """
+    )
     two, free, four, placements = said(alone.submit(script, conf={"spark.executor.instances": 2}))
     assert {rank["nodes"] for rank in two} == {1}
     assert len({rank["executor"] for rank in two}) == 2
@@ -64,7 +71,9 @@ def test_executors_that_share_no_memory_merge_over_mpi(alone):  # noqa: F811
     needs_root()
     alone.worker(1)
     alone.worker(1, shared_memory="64m")
-    script = ADD + """
+    script = (
+        ADD
+        + """
 say(spark_bridge.run(add, num_workers=2))
 import keras, numpy as np
 import dkcore as dk
@@ -76,6 +85,7 @@ trainer = dk.ADAG(model, keras.optimizers.Adam(0.01), "sparse_categorical_crosse
 trainer.train(frame, validation_data=0.2)
 say({name: trainer.report[name] for name in ("nodes", "merges", "test_accuracy", "samples")})
 """
+    )
     ranks, report = said(alone.submit(script))
     assert [rank["nodes"] for rank in ranks] == [2, 2]
     assert [rank["sum"] for rank in ranks] == [2 * 10 * 1000] * 2
@@ -136,13 +146,16 @@ def test_an_executor_without_the_package_is_named(single, version, message, tmp_
 def test_too_little_shared_memory_is_found_before_ranks_start(alone):  # noqa: F811
     needs_root()
     alone.worker(2, shared_memory="1m")
-    script = SESSION + """
+    script = (
+        SESSION
+        + """
 import keras
 import dkcore as dk
 model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(10000), keras.layers.Dense(2)])
 frame = spark.range(100).selectExpr("array_repeat(float(id), 100) as features", "id % 2 as label")
 dk.ADAG(model, loss="mse").train(frame)
 """
+    )
     done = alone.submit(script, check=False)
     assert done.returncode != 0
     assert "dkcore.errors.NoRoomError: Expected 4 MB free in /dev/shm of executor" in done.stdout, done.stdout[-3000:]

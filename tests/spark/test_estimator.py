@@ -11,7 +11,9 @@ from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuil
 from pyspark.sql import functions as F
 
 import dkcore as dk
-from dkcore import ensemble, errors
+from dkcore import errors
+from dkcore.commands.options import trainer_of
+from dkcore.training import ensemble
 from spark_bridge.estimator import KerasEstimator, KerasModel
 from spark_bridge.evaluators import AccuracyEvaluator
 from spark_bridge.transformers import MinMaxTransformer
@@ -49,13 +51,14 @@ def predictions(stage, df) -> np.ndarray:
 
 def test_it_learns(df, fitted):
     assert AccuracyEvaluator().evaluate(fitted.transform(df)) > 0.9
-    before = AccuracyEvaluator().evaluate(KerasModel(estimator().parcel).transform(df))
+    before = AccuracyEvaluator().evaluate(KerasModel(estimator().payload).transform(df))
     assert before < 0.8
 
 
 def test_the_fitted_model_is_a_keras_model_with_its_story(df, fitted):
     x = np.array([row[0] for row in df.orderBy("id").select("features").collect()], "float32")
     assert fitted.getModel() is fitted.model
+    assert fitted.model.compiled and fitted.model.loss == "sparse_categorical_crossentropy"
     np.testing.assert_allclose(predictions(fitted, df), fitted.model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
     report = fitted.report
     assert (report["trainer"], report["workers"], report["epochs"], report["batch_size"]) == ("AEASGD", 2, 3, 8)
@@ -80,7 +83,7 @@ def test_an_estimator_can_be_kept(spark, tmp_path):
     mine.save(str(tmp_path / "estimator"))
     loaded = KerasEstimator.load(str(tmp_path / "estimator"))
     assert loaded.extractParamMap() == mine.extractParamMap()
-    for one, two in zip(loaded.parcel.unpack().get_weights(), model().get_weights(), strict=True):
+    for one, two in zip(loaded.payload.unpack().get_weights(), model().get_weights(), strict=True):
         assert np.array_equal(one, two)
     found = loaded.arguments()
     assert float(found["worker_optimizer"].learning_rate) == pytest.approx(0.1)
@@ -135,7 +138,7 @@ def test_a_compiled_model_may_keep_what_it_was_compiled_with():
     start.compile(keras.optimizers.SGD(0.25), "sparse_categorical_crossentropy")
     mine = KerasEstimator(start, worker_optimizer=None)
     assert mine.arguments()["worker_optimizer"] is None
-    assert float(mine.parcel.unpack(compile=True).optimizer.learning_rate) == 0.25
+    assert float(mine.payload.unpack(compile=True).optimizer.learning_rate) == 0.25
 
 
 def test_params_are_plain_and_checked(df):
@@ -143,9 +146,13 @@ def test_params_are_plain_and_checked(df):
     def half(c, w):
         return c, c + 0.5 * (w - c)
 
-    mine = estimator(rule=half)
+    mine = estimator(trainer=dk.ADAG, rule=half)
     values = json.loads(json.dumps({param.name: value for param, value in mine.extractParamMap().items()}))
     assert values["trainerOptions"]["rule"]["name"] == "half"
+    for own in (mine, KerasEstimator(model(), half), estimator(rule="downpour")):
+        trainer = trainer_of(own.getOrDefault("trainer"))(model(), **own.arguments())
+        name = "downpour" if own.getOrDefault("trainerOptions")["rule"] == "downpour" else "half"
+        assert (trainer.job.trainer, trainer.job.the_rule.name, trainer.job.scalars) == (name, name, {})
     assert mine.copy({mine.numEpoch: 7}).getOrDefault("numEpoch") == 7 and mine.getOrDefault("numEpoch") == 3
     with pytest.raises(ValueError, match="a trainer of"):
         estimator(trainer="nonsense")

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from standalone import ROOT
+from spark_settings import ROOT
 
 
 def test_the_mnist_example_runs(spark_environment, tmp_path):

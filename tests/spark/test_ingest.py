@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dkcore.data import Shard, read
+from dkcore.data.arrays import read
+from dkcore.data.batches import dataset
+from dkcore.data.shard import Shard
 from dkcore.errors import DataError
 from spark_bridge.columns import Columns
 from spark_bridge.ingest import agree, ingest
@@ -38,15 +40,15 @@ def test_every_row_once_an_epoch_whatever_the_batch(spark, tmp_path, shuffle):
     results = store(columns.project(df), columns.plan(), tmp_path)
     agree(results)
     assert [result["partition"] for result in results] == [0, 1, 2]
-    datasets = [Shard(tmp_path / str(partition)).dataset("jax", BATCH, shuffle=shuffle) for partition in range(PARTITIONS)]
+    datasets = [dataset(Shard(tmp_path / str(partition)), "jax", BATCH, shuffle=shuffle) for partition in range(PARTITIONS)]
     for _ in range(2):
         seen = []
-        for dataset in datasets:
-            for index in range(len(dataset)):
-                x, y = dataset[index]
+        for batches in datasets:
+            for index in range(len(batches)):
+                x, y = batches[index]
                 assert x.dtype == np.float32 and (x[:, 0] == y).all() and (x[:, 1] == -y).all()
                 seen.append(y)
-            dataset.on_epoch_end()
+            batches.on_epoch_end()
         assert (np.sort(np.concatenate(seen)) == np.arange(ROWS)).all()
     assert list(read(tmp_path / "0")) == ["x_train", "y_train"]
 

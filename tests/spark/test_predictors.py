@@ -17,7 +17,7 @@ from pyspark.sql.types import StructField, StructType
 
 from dkcore import errors
 from spark_bridge.inference import Inference
-from spark_bridge.parcel import KEPT, LOADED, Parcel
+from spark_bridge.model_payload import KEPT, LOADED, ModelPayload
 from spark_bridge.predictors import ModelPredictor
 
 ROWS, WIDTH = 50, 6
@@ -112,15 +112,15 @@ def test_an_empty_dataframe_has_no_predictions(df):
 
 
 def test_the_model_is_loaded_once_a_process():
-    parcels = [Parcel.pack(model(WIDTH, outputs=outputs)) for outputs in (1, 2, 3)]
-    again = Parcel(**vars(parcels[0]))
-    assert again == parcels[0] != parcels[1]
-    assert parcels[0].model() is again.model()
-    first = parcels[0].model()
-    for parcel in parcels[1:]:
-        assert parcel.model().output_shape == (None, parcel.model().output_shape[1])
+    payloads = [ModelPayload.pack(model(WIDTH, outputs=outputs)) for outputs in (1, 2, 3)]
+    again = ModelPayload(**vars(payloads[0]))
+    assert again == payloads[0] != payloads[1]
+    assert payloads[0].model() is again.model()
+    first = payloads[0].model()
+    for payload in payloads[1:]:
+        assert payload.model().output_shape == (None, payload.model().output_shape[1])
     assert len(LOADED) == KEPT
-    assert parcels[0].model() is not first  # the least recent one was given up
+    assert payloads[0].model() is not first  # the least recent one was given up
 
 
 def test_custom_layers_travel_as_source(df, x, monkeypatch):
@@ -130,10 +130,10 @@ def test_custom_layers_travel_as_source(df, x, monkeypatch):
     of_mine = keras.Sequential([keras.Input((WIDTH,)), Twice()])
     file = inspect.getfile(Twice)
     for named in (file, "layers_of_mine"):
-        assert Parcel.pack(of_mine, [named]).modules == (("layers_of_mine", Path(file).read_text()),)
+        assert ModelPayload.pack(of_mine, [named]).modules == (("layers_of_mine", Path(file).read_text()),)
         out = ModelPredictor(of_mine, "array", custom_modules=[named]).transform(df)
         np.testing.assert_allclose(found(out), 2 * x, rtol=1e-6)
-    assert Parcel.pack(of_mine, ["os.path", "email"]).modules == (("os.path", None), ("email", None))  # packages are to be there
+    assert ModelPayload.pack(of_mine, ["os.path", "email"]).modules == (("os.path", None), ("email", None))  # packages are to be there
 
 
 def test_a_stream(spark, df, x, tmp_path):
@@ -204,15 +204,15 @@ def test_a_subclass_gives_vectors_or_is_refused(x):
 
 def test_the_backend_is_that_of_the_driver(tmp_path):
     """Where nobody chose one."""
-    parcel = Parcel.pack(model(WIDTH))
-    assert parcel.backend == keras.backend.backend()
-    parcel = dataclasses.replace(parcel, backend="jax")  # not Keras' own choice
-    (tmp_path / "parcel").write_bytes(pickle.dumps(parcel))
+    payload = ModelPayload.pack(model(WIDTH))
+    assert payload.backend == keras.backend.backend()
+    payload = dataclasses.replace(payload, backend="jax")  # not Keras' own choice
+    (tmp_path / "payload").write_bytes(pickle.dumps(payload))
     code = (
-        "import pickle, sys; from pathlib import Path; parcel = pickle.loads(Path(sys.argv[1]).read_bytes());"
-        "assert 'keras' not in sys.modules; parcel.model(); import keras; print(keras.backend.backend())"
+        "import pickle, sys; from pathlib import Path; payload = pickle.loads(Path(sys.argv[1]).read_bytes());"
+        "assert 'keras' not in sys.modules; payload.model(); import keras; print(keras.backend.backend())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    command = [sys.executable, "-c", code, str(tmp_path / "parcel")]
+    command = [sys.executable, "-c", code, str(tmp_path / "payload")]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
     assert told.strip() == "jax"

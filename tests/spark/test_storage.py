@@ -1,5 +1,6 @@
 """Models on file systems of Hadoop's: what was saved is loaded, and nothing else is left."""
 
+import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -101,3 +102,79 @@ def test_what_is_no_model_is_refused(spark, folder):
         load_model(f"{folder}/none.keras", spark)
     with pytest.raises(errors.ModelError, match="a Keras model"):
         save_model("model", f"{folder}/a.keras", spark)
+
+
+@pytest.mark.parametrize("name", ["model-10:00.keras", "a b%20c.keras", "a#b?c.keras", "größe.keras", "[a]{b}*,c.keras"])
+def test_names_and_temporary_folders_may_have_any_character(spark, model, tmp_path, monkeypatch, name):
+    from spark_bridge import AccuracyEvaluator, KerasEstimator
+
+    folder = tmp_path / f"t {name}"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    for place in (folder / name, f"file://{folder}/uri {name}"):
+        save_model(model, place)
+        save_model(model, place, overwrite=True)
+        assert same(load_model(place), model)
+    KerasEstimator(model).write().overwrite().save(f"{folder}/stage {name}")
+    assert same(KerasEstimator.load(f"{folder}/stage {name}").payload.unpack(), model)
+    AccuracyEvaluator("l.y").save(f"{folder}/evaluator {name}")
+    assert AccuracyEvaluator.load(f"{folder}/evaluator {name}").getLabelCol() == "l.y"
+    kept = {name, f"uri {name}", f"stage {name}", f"evaluator {name}"}
+    assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_only_what_we_wrote_is_replaced(spark, model, tmp_path):
+    from spark_bridge import AccuracyEvaluator, KerasEstimator
+
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/precious.txt").write_text("other work")
+    (tmp_path / "file").write_text("other work")
+    for place in ("models", "file"):
+        with pytest.raises(FileExistsError, match="a Keras model at .* to replace"):
+            save_model(model, tmp_path / place, overwrite=True)
+        for stage in (KerasEstimator(model), AccuracyEvaluator()):
+            with pytest.raises(FileExistsError, match="a saved stage of spark_bridge at .* to replace"):
+                stage.write().overwrite().save(str(tmp_path / place))
+    assert (tmp_path / "models/precious.txt").read_text() == (tmp_path / "file").read_text() == "other work"
+    KerasEstimator(model).save(str(tmp_path / "stage"))
+    AccuracyEvaluator().write().overwrite().save(str(tmp_path / "stage"))
+    (tmp_path / "stage/precious.txt").write_text("other work")
+    with pytest.raises(FileExistsError, match="Received: something else"):
+        AccuracyEvaluator().write().overwrite().save(str(tmp_path / "stage"))
+    with pytest.raises(FileExistsError, match="no stage at .* Received: something that exists"):
+        AccuracyEvaluator().save(str(tmp_path / "stage"))
+    with pytest.raises(errors.DataError, match=r"AccuracyEvaluator. Load it with AccuracyEvaluator.load.$"):
+        KerasEstimator.load(str(tmp_path / "stage"))
+    with pytest.raises(errors.DataError, match="a saved stage at .* Received: none"):
+        KerasEstimator.load(str(tmp_path / "models"))
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "file", "stage"}
+
+
+def test_what_cannot_be_renamed_leaves_the_old_one(spark, model, tmp_path, monkeypatch):
+    from spark_bridge import storage
+
+    save_model(model, tmp_path / "a.keras")
+    rename = []
+
+    class Refuses:
+        def __init__(self, system):
+            self.system = system
+
+        def __getattr__(self, name):
+            return getattr(self.system, name)
+
+        def rename(self, one, two):
+            rename.append(two)
+            return False if len(rename) == 2 else self.system.rename(one, two)
+
+    class Place(storage.Place):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.system = Refuses(self.system)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "Place", Place)
+        with pytest.raises(OSError, match="to rename"):
+            save_model(keras.models.clone_model(model), tmp_path / "a.keras", overwrite=True)
+    assert same(load_model(tmp_path / "a.keras"), model)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]

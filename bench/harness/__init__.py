@@ -1,0 +1,1 @@
+"""How a measurement is made: cases, turns, crews of processes, figures."""

@@ -1,0 +1,31 @@
+# slot.pxi: a claimed slot: one worker.
+
+@cython.final
+cdef class Slot:
+    """A claimed slot. Frees itself; a process that dies without doing so is counted as dead by the others."""
+
+    cdef dk_worker *handle
+    cdef readonly Segment segment
+    cdef object __weakref__
+
+    def __init__(self, Segment segment, int64_t rank):
+        self.segment = segment
+        cdef dk_center *center = segment.handle
+        with nogil:
+            CHK(dk_worker_claim(center, rank, &self.handle))  # OUT handle
+
+    def release(self):
+        """Give the slot back; does nothing the second time."""
+        CHK(dk_worker_release(self.handle))
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            dk_worker_free(self.handle)
+
+    @property
+    def index(self):
+        CHK(dk_worker_check(self.handle, 0))
+        return dk_worker_slot(self.handle)
+
+    def report(self, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss):
+        CHK(dk_worker_report(self.handle, steps, samples, epoch, total_samples, loss))

@@ -1,0 +1,1 @@
+"""The commands of ``dkcore``, one file each."""

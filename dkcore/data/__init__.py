@@ -1,0 +1,1 @@
+"""Training data: arrays in files, shards and batches."""

@@ -1,0 +1,176 @@
+"""A worker of a center: the slot that it claims there, and the calls that it prepares."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
+
+import numpy as np
+
+from dkcore.arrays import Array
+from dkcore.engine.compile import Kernel, compile_kernel
+from dkcore.engine.load import engine
+from dkcore.engine.merge_formulas import FORMULAS
+from dkcore.engine.roles import role_of
+from dkcore.errors import RuleError, expected
+from dkcore.formula.rule import Rule
+from dkcore.registry import rule_of
+
+if TYPE_CHECKING:
+    from dkcore._engine import Call, Segment
+
+__all__ = ["COUNTED", "Worker"]
+
+COUNTED = ("staleness", "workers")  # by the engine itself; the third of ENGINE_SCALARS, window, is given by who calls it
+
+
+class Home(Protocol):
+    """The center that a worker belongs to."""
+
+    segment: "Segment"
+    size: int
+    dtype: np.dtype[Any]
+    states: int
+    statistics: int
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether its workers meet in the rounds of a synchronous method."""
+
+    def announce(self, rule: Rule) -> None:
+        """A worker is going to exchange by this rule."""
+
+    def snapshot(self) -> Array:
+        """A copy of the center."""
+
+
+class Statistic(TypedDict, total=False):
+    """How an exchange treats statistics, as a `Call` takes it."""
+
+    statistics: int
+    statistic: Kernel
+    in_rounds: bool
+    held: Array | None
+
+
+def validated(rule: object) -> Rule:
+    """The rule, if a worker can exchange by it; RuleError for a synchronous method or anything else."""
+    if not isinstance(rule, Rule):
+        advice = "Decorate the formula with @dkcore.rule; synchronous methods are for dkcore.Exchange."
+        raise RuleError(expected("a rule", repr(rule), advice))
+    return rule
+
+
+class Worker:
+    """A claimed slot of a center: one worker. A context manager; a process that dies is counted by the others."""
+
+    def __init__(self, center: Home, rank: int = -1):
+        self.center = center
+        self.slot = center.segment.claim(rank)
+        self.held: Array | None = None
+
+    def call(
+        self,
+        rule: Rule | str,
+        *,
+        p: Array | None = None,
+        check_finite: bool = False,
+        kernel: Kernel | None = None,
+        timeout: float = 60.0,
+        max_staleness: int | None = None,
+        patience: float = 600.0,
+        statistics: int | None = None,
+        **scalars: float,
+    ) -> "Call":
+        """A prepared exchange; ``call.flat(w)`` or ``call.segments(addresses, lengths)`` runs it.
+
+        rule: or the name of a built-in one. p: the previous, center's size and dtype; zeros when the rule names it and none is given.
+        check_finite: refuse NaN and infinity before the center sees them. kernel: another than the best. timeout: seconds
+        to wait for one stripe. max_staleness: exchanges that it may be ahead of the slowest live worker; it waits up to
+        ``patience`` seconds for that. statistics: how many of the weights, if the center does not know of them. scalars:
+        hyper-parameters; ``window`` may be set later by ``call.set("window", 12)``, ``staleness`` and ``workers`` are filled in
+        by the engine.
+        """
+        found = validated(rule_of(rule) if isinstance(rule, str) else rule)
+        call = self.prepare(
+            found, check_finite=check_finite, kernel=kernel, timeout=timeout, statistics=statistics,
+            max_ahead=max_staleness, patience=patience,
+        )  # fmt: skip
+        call.set_all(found.fill(dict.fromkeys({"window"} & (set(found.scalars) - set(found.defaults)), 1.0) | scalars, COUNTED))
+        if "p" in found.vectors:
+            call.p = np.zeros(self.center.size, self.center.dtype) if p is None else p
+        return call
+
+    def prepare(
+        self,
+        rule: Rule,
+        *,
+        check_finite: bool = False,
+        kernel: Kernel | None = None,
+        timeout: float = 60.0,
+        statistics: int | None = None,
+        max_ahead: int | None = None,
+        patience: float = 0,
+    ) -> "Call":
+        """A call without its scalars and its p."""
+        kernel = kernel or compile_kernel(rule, self.center.dtype)
+        if len(rule.states) > self.center.states:
+            what = f"a center with {len(rule.states)} state vectors for rule {rule.name!r}"
+            advice = f"Create it with states={len(rule.states)}, or Center.of(..., rule=rule)."
+            raise RuleError(expected(what, f"{self.center.states}", advice))
+        self.center.announce(rule)
+        roles = [role_of(name, rule.states) for name in rule.vectors]
+        statistic = self.statistic(rule, self.center.statistics if statistics is None else statistics)
+        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, max_ahead, patience, **statistic)
+
+    def statistic(self, rule: Rule, statistics: int) -> Statistic:
+        """How an exchange by this rule treats statistics."""
+        in_rounds = self.center.in_rounds
+        if not statistics or (rule.copies and not in_rounds):  # who takes over whole workers has their statistics with them
+            return {}
+        kernel = compile_kernel(FORMULAS["statistic_handed" if in_rounds else "statistic"], self.center.dtype)
+        held = None if in_rounds or "p" in rule.vectors else self.hold(statistics)
+        return {"statistics": statistics, "statistic": kernel, "in_rounds": in_rounds, "held": held}
+
+    def hold(self, statistics: int) -> Array:
+        """Where the engine keeps what this worker held of statistics after its last exchange, for rules that do not name p."""
+        if self.held is None or self.held.size != statistics:
+            self.held = self.center.snapshot()[-statistics:].copy()
+        return self.held
+
+    def pull_call(self, p: Array | None = None, *, timeout: float = 60.0) -> "Call":
+        """A prepared pull, w = c (and p = c when given): how a worker joins."""
+        statistics = self.center.statistics if self.held is None else self.held.size
+        held: Statistic = {"statistics": statistics, "held": self.hold(statistics)} if statistics else {}
+        call = self.native_call(None, [], (), False, timeout, **held)
+        call.p = p
+        return call
+
+    def native_call(
+        self,
+        kernel: Kernel | None,
+        roles: Sequence[int],
+        names: Sequence[str],
+        check_finite: bool,
+        timeout: float,
+        max_ahead: int | None = None,
+        patience: float = 0,
+        **statistic: Unpack[Statistic],
+    ) -> "Call":
+        return engine().Call(
+            self.slot, kernel, roles, names, typenum=self.center.dtype.num, check_finite=check_finite, timeout=timeout, max_ahead=max_ahead,
+            patience=patience, **statistic,
+        )  # fmt: skip
+
+    def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
+        """Tell monitors how far this worker is."""
+        self.slot.report(steps, samples, epoch, total_samples, loss)
+
+    def release(self) -> None:
+        """Give the slot back."""
+        self.slot.release()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()

@@ -1,0 +1,1 @@
+"""The language of rules: formulas, traced once, of which kernels are printed."""

@@ -1,0 +1,1 @@
+"""Starting ranks with an MPI, supervising them, and explaining their end."""

@@ -1,0 +1,207 @@
+"""Where all ranks of a job meet at a center: the end of a training, and the rounds of synchronous methods."""
+
+import os
+import sys
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dkcore.errors import DkcoreError, MissingError, StripeTimeoutError, expected
+from dkcore.formula.rule import Rule
+from dkcore.formula.synchronous import Synchronous
+from dkcore.merge.membership import LEFT
+from dkcore.merge.merger import SLICE, Merge
+from dkcore.merge.recovery import validate_tolerance
+from dkcore.merge.rounds import GATE
+from dkcore.merge.settings import Merging
+from dkcore.ranks.agreement import agree, attempt
+from dkcore.version import VERSION
+
+if TYPE_CHECKING:
+    from dkcore.engine.center import NodeCenter
+    from dkcore.ranks.world import World
+
+__all__ = ["Membership", "take_part", "validate_job"]
+
+
+class Membership:
+    """This rank's part in it. Made by `take_part`.
+
+    merge: the thread that merges this node's center, on its leader, if the job needs one. final: whether this rank finished, and no
+    worker of it joined since. finished_at: the versions of the center when all had finished.
+    """
+
+    def __init__(self, center: "NodeCenter", world: "World", merge: Merge | None, synchronous: Synchronous | None):
+        self.center, self.segment, self.merge, self.synchronous = weakref.ref(center), center.segment, merge, synchronous
+        self.place, self.node_size, self.nodes = world.node_rank, world.node_size, world.nodes
+        # Whose phase says that the center is final: the node's, which its merge tells, or those of all its ranks.
+        self.deciders = (world.node_size, world.node_size + 1) if merges(world, synchronous) else (0, world.node_size)
+        self.phase, self.pid = 0, os.getpid()
+        self.final = self.left = False
+        self.finished_at: np.ndarray | None = None
+        self.member = synchronous is not None  # whether rounds wait for this rank
+
+    def begin(self, rule: "Rule | Synchronous") -> None:
+        """A worker of this rank is going to exchange by a rule."""
+        self.final = False
+        if self.merge is not None:
+            self.merge.rounds.rule = self.merge.rounds.rule or rule
+
+    def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
+        """The same, and its scalars, which have to be those of all nodes."""
+        self.begin(rule)
+        if self.synchronous and not self.member:  # it left at the end of another training
+            self.segment.change_members(GATE, 1)
+            self.member = True
+        given = ", ".join(f"{name}={value:g}" for name, value in sorted(scalars.items()))
+        self.segment.declare_rule(f"{rule.name}({given})")
+        if self.merge is not None and self.merge.rounds.hand_ins is not None:
+            self.merge.rounds.hand_ins.scalars.update(scalars)
+
+    def round(self, timeout: float) -> None:
+        """Hand-in is done: wait until the center has taken its step for all."""
+        ticket, until = self.segment.arrive(GATE), time.monotonic() + timeout
+        while not self.segment.wait(GATE, ticket, SLICE):
+            if time.monotonic() > until:
+                members, arrived = self.segment.await_members(GATE, 0.0)
+                received = f"{arrived} of {members} on this node" if arrived < members else "all of this node, but not of the others"
+                raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
+
+    def leave_rounds(self) -> None:
+        """This worker takes part in no further round, before it trains again."""
+        if self.member:
+            self.segment.change_members(GATE, -1)
+            self.member = False
+
+    def finish(self) -> None:
+        """See `Center.finish`."""
+        self.barrier("finish()")
+        self.finished_at = self.segment.versions()
+        self.final = True
+
+    def barrier(self, name: str) -> None:
+        """Wait until every rank that has not left has called this: one phase of the membership. name: of the barrier, for messages."""
+        if self.left:
+            raise ValueError(expected("an open center", "a closed one", f"Come to the barrier {name!r} before close()."))
+        self.leave_rounds()
+        self.phase += 1
+        self.segment.reach(self.place, self.phase)
+        if self.merge is not None:
+            self.merge.finish(self.phase)
+        while self.segment.await_phase(*self.deciders, self.phase, SLICE) < self.phase:
+            pass  # as long as the slowest worker takes; a rank that dies ends the job, a broken center raises
+        self.member = self.synchronous is not None
+
+    def unfinished(self) -> str:
+        """Why the center is not final; empty when it is. One rank alone has to finish, too: its script is that of many."""
+        if not self.final or self.finished_at is None:
+            return "none since the last training"
+        return "" if np.array_equal(self.segment.versions(), self.finished_at) else "exchanges since the last one"
+
+    def on_rank_death(self, place: int) -> None:
+        """The rank of that place in the node, not its leader, died: nobody waits for it any longer."""
+        if self.left and not (self.merge and self.merge.alone):
+            return
+        finishing = self.merge and self.segment.await_phase(place, place + 1, 0, 0.0) > self.merge.rounds.phase
+        self.segment.reach(place, LEFT)
+        if self.place == 0 and self.synchronous and not finishing:  # who waits in finish has left the rounds
+            self.segment.change_members(GATE, -1)
+
+    def leave(self) -> None:
+        """This rank does not come again, and nobody waits for it; does not wait itself."""
+        if not self.left and os.getpid() == self.pid:  # a forked child is no rank
+            self.left = True
+            self.leave_rounds()
+            self.segment.reach(self.place, LEFT)
+
+    def close(self, patience: float) -> bool:
+        """Leave; True if this node's merge goes on for others after that many seconds: it closes the center when all have left."""
+        self.leave()
+        if self.merge is None:
+            return False
+        return not self.merge.wait(patience) and self.merge.go_on_alone()
+
+    def end(self) -> None:
+        """The end of this rank: let go of the center, if it still has it."""
+        if (center := self.center()) is not None:
+            center.let_go(0.0)
+
+    def drop(self) -> None:
+        """Nobody holds the center any longer: as `close`, without a word of what went wrong."""
+        self.leave()
+        if self.merge is not None and os.getpid() == self.pid:
+            self.merge.go_on_alone()
+
+
+def merges(world: "World", synchronous: Synchronous | None) -> bool:
+    """Whether the leaders have anything to do."""
+    return world.nodes > 1 or synchronous is not None
+
+
+def take_part(center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> Membership:
+    """The membership of all ranks at their centers; every rank calls it after `validate_job`, or every rank raises."""
+    synchronous = rule if isinstance(rule, Synchronous) else None
+    merge = None
+    if merges(world, synchronous):
+        if world.leader and synchronous:
+            center.segment.set_members(GATE, world.node_size)
+        merge = start_merge(center, world, rule, settings)
+        world.node.Barrier()  # what anybody exchanged before its leader knew what all began with, no other node would be told
+    membership = Membership(center, world, merge, synchronous)
+    if settings.on_node_loss == "shrink":
+        world.tolerate(lambda rank: membership.on_rank_death(world.node_ranks.index(rank)))
+    weakref.finalize(center, membership.drop).atexit = False  # who lets go of a center leaves it, too
+    world.memberships.add(membership)
+    gone = weakref.WeakMethod(membership.end)
+    weakref.finalize(membership, world.at_close(lambda: (end := gone()) and end())).atexit = False
+    return membership
+
+
+def start_merge(center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> Merge | None:
+    """The merge of this node, on its leader; all ranks call it, and all raise when one leader cannot."""
+    comm, failure = attempt(lambda: None if world.leaders is None else world.leaders.Dup())
+    agree(world, failure)
+    keeper = type(center)(center.segment, center.name)  # it may outlive this rank's use of the center
+    arguments = (world.names, settings, rule, world.abort, world.node_size)
+    merge, failure = attempt(lambda: None if comm is None else Merge(keeper, comm, *arguments))
+    try:
+        agree(world, failure)
+    except BaseException:
+        if merge is not None:
+            merge.drop()
+        raise
+    if merge is not None:
+        merge.start(world.at_close)
+    return merge
+
+
+def validate_job(world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> None:
+    """Raise on every rank, before anything is made, when ranks want different things or their MPI cannot do it."""
+    validate_same_settings(world, rule, settings)
+    if settings.on_node_loss == "shrink" and world.size > 1:
+        agree(world, attempt(lambda: validate_tolerance(os.environ))[1])
+    if merges(world, rule if isinstance(rule, Synchronous) else None):
+        validate_thread_level(world)
+
+
+def validate_same_settings(world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> None:
+    """DkcoreError on every rank when one has other settings, another rule or another dkcore."""
+    mine = {"dkcore": VERSION, "byte order": sys.byteorder, "rule": rule and rule.to_dict(), **settings.to_dict()}
+    for rank, theirs in enumerate(everyone := world.comm.allgather(mine)):
+        for name, first in everyone[0].items():
+            if theirs.get(name) != first:
+                named = [value.get("name") if isinstance(value, dict) else value for value in (first, theirs.get(name))]
+                what, received = f"the same {name} on every rank", f"{named[0]} on rank 0 and {named[1]} on rank {rank}"
+                raise DkcoreError(expected(what, received, "Install and call it alike on all nodes."))
+
+
+def validate_thread_level(world: "World") -> None:
+    from mpi4py import MPI
+
+    levels = {MPI.THREAD_SINGLE: "SINGLE", MPI.THREAD_FUNNELED: "FUNNELED", MPI.THREAD_SERIALIZED: "SERIALIZED"}
+    weakest = world.comm.allreduce(MPI.Query_thread(), op=MPI.MIN)
+    if weakest < MPI.THREAD_MULTIPLE:
+        advice = "The merge runs beside the training. Take an MPI that has it, and leave mpi4py.rc.thread_level alone."
+        raise MissingError(expected("an MPI with MPI_THREAD_MULTIPLE", f"MPI_THREAD_{levels[weakest]}", advice))

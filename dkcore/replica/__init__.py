@@ -1,0 +1,1 @@
+"""A Keras model's weights as native segments, one file a backend."""

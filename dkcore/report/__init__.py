@@ -1,0 +1,1 @@
+"""What a training leaves: history, report and plot."""

@@ -1,0 +1,1 @@
+"""A job, and what one rank does with it."""

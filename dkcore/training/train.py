@@ -1,0 +1,160 @@
+"""What one rank does with a job: build the model, join the center, fit its shard, leave its sums and its history."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from dkcore.center import Center
+from dkcore.data import batches
+from dkcore.data.shard import Shard
+from dkcore.data.sharding import shards
+from dkcore.frameworks import hide_tensorflow
+from dkcore.ranks.agreement import attempt, raise_once
+from dkcore.report.history import CENTER
+from dkcore.settings.settings import SEEDS
+from dkcore.training import ensemble, keras_state
+from dkcore.training.atomic_files import save_whole
+from dkcore.training.build import build, vary_seeds
+from dkcore.training.checkpoint import Checkpoint, resume
+from dkcore.training.common_start import Gate
+from dkcore.training.compilation import compile_model, restore_user_steps
+from dkcore.training.evaluation import Evaluation
+from dkcore.training.exchange import Exchange
+from dkcore.training.finite import check_finite
+from dkcore.training.input_shapes import check_declared
+from dkcore.training.sums import write_sums
+
+if TYPE_CHECKING:
+    from dkcore.ranks.world import World
+    from dkcore.training.job import Job
+
+__all__ = ["train"]
+
+TEST_BATCH = 1000
+EPOCHS = 1_000_003  # more than a job has
+
+
+def train(job: "Job", world: "World") -> None:
+    """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
+    part = prepare(job, world)
+    fit(part)
+    deliver(part)
+    part.center.close()
+
+
+@dataclass
+class Part:
+    """One rank's part of a job, when all ranks have joined the center.
+
+    shard, test: its rows, and those that rank 0 evaluates the center on. chosen: what it is compiled with, as `compile_model` returns it.
+    first: the epoch to begin with.
+    """
+
+    job: "Job"
+    world: "World"
+    shard: Shard
+    test: Shard | None
+    model: keras.Model
+    chosen: dict[str, Any]
+    first: int
+    center: Center
+    exchange: Exchange
+    evaluation: Evaluation | None = None
+
+
+def prepare(job: "Job", world: "World") -> Part:
+    """Build and compile the model, and join the center."""
+    prepare_keras(job, world)
+    shard, test = shards(job.home / "data", world)
+    model = build(job)
+    if job.apart:
+        ensemble.check(model)
+    raise_once(world, attempt(lambda: check_declared(model, shard.arrays[0]))[1])
+    chosen = compile_model(job, model, shard)
+    vary_seeds(model, world.rank)
+    first = max(resume(job.home, model), job.initial_epoch)
+    settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
+    center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
+    exchange = Exchange(
+        center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
+        batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
+    )  # fmt: skip
+    part = Part(job, world, shard, test, model, chosen, first, center, exchange)
+    if test is not None:
+        part.evaluation = Evaluation(exchange, batches.dataset(test, job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
+    return part
+
+
+def prepare_keras(job: "Job", world: "World") -> None:
+    """Have this process' Keras be in the state that the driver's was in."""
+    hide_tensorflow(job.backend)
+    keras_state.apply(job.keras)
+    if not job.safe_mode:
+        keras.config.enable_unsafe_deserialization()
+    keras.utils.set_random_seed((job.seed + world.rank) % SEEDS)
+
+
+def fit(part: Part) -> None:
+    """Train on this rank's rows, and wait for the center to be final."""
+    job, world, exchange = part.job, part.world, part.exchange
+    seed = job.seed + EPOCHS * part.first  # a dataset counts its epochs from 0: not those orders again
+    dataset = batches.dataset(part.shard, job.backend, job.batch_size, shuffle=job.shuffle, seed=seed, scale=job.scale)
+    callbacks = callbacks_of(part)
+    world.comm.Barrier()
+    if world.rank == 0:
+        note = job.home / "center.draft"
+        note.write_text(part.center.name)
+        note.replace(job.home / "center")  # whole at once: the launcher may be looking for it
+    exchange.started = time.time()
+    if part.shard.samples:
+        options = {"verbose": 0, "shuffle": False, "class_weight": job.class_weight}
+        part.model.fit(dataset, initial_epoch=part.first, epochs=job.epochs, callbacks=callbacks, **options)
+    else:
+        join_without_data(part.model, callbacks)
+    exchange.history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
+    part.center.finish()
+
+
+def callbacks_of(part: Part) -> list[keras.callbacks.Callback]:
+    """The exchange, and what rank 0 does after each of its epochs."""
+    callbacks: list[keras.callbacks.Callback] = [Gate(part.world), part.exchange]
+    if part.job.apart:  # the center is now this member, now that one; and an ensemble begins anew
+        return callbacks
+    if part.evaluation is not None:
+        callbacks.append(part.evaluation)
+    if part.job.checkpoint and part.world.rank == 0:
+        callbacks.append(Checkpoint(part.exchange, part.job.home))
+    return callbacks
+
+
+def join_without_data(model: keras.Model, callbacks: list[keras.callbacks.Callback]) -> None:
+    """What `fit` without a sample would be: this rank joins the center and leaves it, that the others can train and finish."""
+    together = keras.callbacks.CallbackList(callbacks, model=model)
+    together.on_train_begin()
+    together.on_train_end()
+
+
+def deliver(part: Part) -> None:
+    """Leave this rank's sums; rank 0 leaves the trained model, evaluated, when those of all ranks are there."""
+    job, world, model = part.job, part.world, part.model
+    write_sums(job, world, part.exchange, part.evaluation, part.shard.samples, part.first)
+    part.center.barrier("sums are written")
+    if job.apart:
+        restore_user_steps(model, part.chosen)
+        model = ensemble.gather(model, lambda: build(job), world, part.shard.samples > 0)
+    elif world.rank == 0:
+        part.center.copy_to(model)
+    if world.rank != 0:
+        return
+    if part.evaluation is not None:
+        part.evaluation.evaluate(model)
+        part.evaluation.history.write(job.home / "center.parquet", CENTER)
+        (job.home / "evaluation.json").write_text(json.dumps(part.evaluation.last))
+    if job.check_finite:
+        check_finite(model, part.shard if part.shard.samples else part.test, job)
+    if not job.apart:
+        restore_user_steps(model, part.chosen)
+    save_whole(model.save, job.home / "trained.keras")

@@ -1,0 +1,24 @@
+"""The laws of a replica and of a shard, once per Keras backend: a process can hold only one, so each has a pytest of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAWS = [str(Path(__file__).parent / "backends" / f"{name}_laws.py") for name in ("replica", "shard")]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_laws(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--durations=5", *LAWS]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], timeout=280, **streams)
+    output = done.stdout.decode(errors="replace")
+    print(output)
+    assert done.returncode == 0, output[-6000:]
