@@ -1,7 +1,9 @@
 """Trainers with the names, arguments and defaults that dist-keras' users know. Each is thin: a rule, defaults, a `Job`.
 
->>> trainer = ADAG(model, worker_optimizer="adam", loss="sparse_categorical_crossentropy", num_workers=2)  # doctest: +SKIP
->>> trained = trainer.train((x, y), validation_data=(x_test, y_test))  # doctest: +SKIP
+In a script::
+
+    trainer = ADAG(model, worker_optimizer="adam", loss="sparse_categorical_crossentropy", num_workers=2)
+    trained = trainer.train((x, y), validation_data=(x_test, y_test))
 """
 
 from types import MappingProxyType

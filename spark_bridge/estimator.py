@@ -1,7 +1,9 @@
 """Training as a stage of pyspark.ml: an estimator that fits a Keras model to a DataFrame, and the model that it gives.
 
->>> estimator = KerasEstimator(model, "AEASGD", "adam", "sparse_categorical_crossentropy", num_epoch=5)  # doctest: +SKIP
->>> predicted = estimator.fit(df).transform(others)  # doctest: +SKIP
+In a script::
+
+    estimator = KerasEstimator(model, "AEASGD", "adam", "sparse_categorical_crossentropy", num_epoch=5)
+    predicted = estimator.fit(df).transform(others)
 """
 
 import json
