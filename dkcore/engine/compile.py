@@ -1,6 +1,7 @@
 """Kernels: a rule compiled for one dtype, by the C compiler at build time or by numba at run time."""
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -25,6 +26,7 @@ from dkcore.registry import rule_of
 __all__ = ["Kernel", "compile_kernel", "instruction_sets"]
 
 logger = logging.getLogger(__name__)
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Kernel:
     address: int
     made_by: str
     keep: Any = None
+
+    @property
+    def native(self) -> Any:
+        """A function of ctypes: (elements, addresses of the vectors, scalars), in the order of the formula. The kernel must outlive it."""
+        return KERNEL(self.address)
 
 
 def instruction_sets() -> list[str]:

@@ -13,7 +13,6 @@ from dkcore.simulation.settings import Settings
 
 __all__ = ["Problem", "Training"]
 
-KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
 CURVE = 20  # evaluations on the way
 
 Gradient = Callable[[np.ndarray], np.ndarray]
@@ -48,7 +47,7 @@ class Training:
         self.plan, self.problem, self.rule = plan, problem, rule
         start = problem.start()
         self.kernel = compile_kernel(rule, start.dtype)  # kept: it owns the code
-        self.call = KERNEL(self.kernel.address)
+        self.call = self.kernel.native
         self.centers = [start.copy() for _ in range(plan.nodes)]
         self.states = [[np.zeros_like(start) for _ in rule.states] for _ in range(plan.nodes)]
         self.workers = [start.copy() for _ in range(plan.workers)]
