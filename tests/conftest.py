@@ -28,6 +28,7 @@ def pytest_configure(config) -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]  # a pytest that a test starts is no worker of ours: pytest-benchmark would refuse to measure in it
     os.environ.setdefault("KERAS_BACKEND", "jax")  # the lightest to start, for tests that are not about one
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads spin while they wait for a core that others have
     if runs_tests(config):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays, for whoever looks into a failure
         config.stash[SCRATCH] = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="tests-")
