@@ -23,8 +23,11 @@ cdef class Call:
     cdef int typenum
 
     def __init__(self, Slot slot, kernel, roles, names, *, typenum, bint check_finite, double timeout, max_ahead=None, double patience=0,
-                 uint64_t statistics=0, statistic=None, bint in_rounds=False, cnp.ndarray held=None):
-        """statistics: how many elements, the last ones, the kernel ``statistic`` is for; held: as many, see dk_statistic."""
+                 uint64_t statistics=0, statistic=None, bint in_rounds=False, cnp.ndarray held=None, uint32_t only_read=0):
+        """statistics: how many elements, the last ones, the kernel ``statistic`` is for; held: as many, see dk_statistic.
+
+        only_read: bits of the vectors that the kernel does not write.
+        """
         memset(&self.call, 0, sizeof(self.call))
         self.slot, self.kernel, self.names = slot, kernel, tuple(names)
         CHK(dk_worker_check(slot.handle, 0))
@@ -35,6 +38,7 @@ cdef class Call:
             if role < DK_CENTER:
                 raise ValueError(errors.expected("a vector that an exchange has", f"the role {role}", "Use those of Role but OUTSIDE."))
             self.call.role[index] = role
+        self.call.only_read = only_read
         self.takes_previous = DK_PREVIOUS in roles
         self.call.staleness_at = names.index("staleness") if "staleness" in names else -1
         self.call.workers_at = names.index("workers") if "workers" in names else -1

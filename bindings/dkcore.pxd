@@ -47,6 +47,7 @@ cdef extern from "dkcore.h" nogil:
         uint32_t itemsize
         uint32_t states
         uint32_t slots
+        uint32_t undo
 
     ctypedef struct dk_center:
         pass
@@ -70,6 +71,9 @@ cdef extern from "dkcore.h" nogil:
         uint32_t live
         uint32_t deaths
         uint64_t recovered
+        uint64_t undone
+        uint64_t kept
+        uint64_t elements
     dk_status dk_center_counts(dk_center *center, dk_counts *out)
     dk_status dk_segment_sweep(const char *name, int *removed)
 
@@ -111,6 +115,7 @@ cdef extern from "dkcore.h" nogil:
         void *previous
         int32_t vectors
         int32_t role[8]
+        uint32_t only_read
         int32_t staleness_at
         int32_t workers_at
         int32_t check_finite
@@ -130,6 +135,7 @@ cdef extern from "dkcore.h" nogil:
         dk_kernel kernel
         int32_t vectors
         int32_t role[8]
+        uint32_t only_read
         void *outside[8]
         double scalars[16]
         uint64_t first

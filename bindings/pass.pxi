@@ -4,8 +4,8 @@
 cdef class Pass:
     """A formula prepared to run over stripes of a center, each under its lock. Not for two threads at once.
 
-    roles: for each vector 0 (the center), 3 + k (its k-th state) or -1 (an array that `run` is given). begin, until: it leaves
-    the elements before and from there on alone.
+    roles: for each vector 0 (the center), 3 + k (its k-th state) or -1 (an array that `run` is given). only_read: bits of those that the
+    kernel does not write. begin, until: it leaves the elements before and from there on alone.
     """
 
     cdef dk_pass native
@@ -15,12 +15,12 @@ cdef class Pass:
     cdef uint64_t stripe_length
     cdef uint32_t itemsize
 
-    def __init__(self, Segment segment, kernel, roles, names, double timeout, uint64_t begin, uint64_t until):
+    def __init__(self, Segment segment, kernel, roles, names, double timeout, uint64_t begin, uint64_t until, uint32_t only_read=0):
         memset(&self.native, 0, sizeof(self.native))
         layout = segment.layout()
         self.segment, self.kernel, self.names = segment, kernel, tuple(names)
         self.stripe_length, self.itemsize = layout["stripe_length"], layout["itemsize"]
-        self.native.begin, self.native.until = begin, until
+        self.native.begin, self.native.until, self.native.only_read = begin, until, only_read
         self.native.kernel = <dk_kernel><size_t>kernel.address
         self.native.vectors, self.native.timeout_s = len(roles), timeout
         for index, role in enumerate(roles):
@@ -32,7 +32,7 @@ cdef class Pass:
     def run(self, uint64_t first, uint64_t end, arrays, cnp.ndarray versions=None, cnp.ndarray raised=None):
         """Over stripes ``first`` to ``end - 1``. arrays: of those vectors that are outside, beginning with the first element of it.
 
-        versions: uint64, receives the versions of the stripes, before they are raised. raised: uint64, is added to them.
+        versions: uint64, receives the commits of the stripes, before they are raised. raised: uint64, is added to them.
         """
         cdef dk_center *center = self.segment.handle
         cdef uint64_t needed = min(end * self.stripe_length, self.native.until) - max(first * self.stripe_length, self.native.begin)

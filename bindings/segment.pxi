@@ -1,6 +1,7 @@
 # segment.pxi: a center in shared memory, and what the leader and the workers of a node tell each other through it.
 
 SLOT_STATES = ("free", "claimed", "done", "dead")
+UNDO_MODES = ("block", "stripe", "none")
 
 
 def sweep(str name):
@@ -22,7 +23,7 @@ cdef class Segment:
 
     @staticmethod
     def create(str name, cnp.ndarray initial, uint64_t stripe_length, uint32_t states, uint32_t slots, uint64_t digest, str note,
-               uint64_t statistics=0):
+               uint64_t statistics=0, str undo="block"):
         cdef Segment self = Segment.__new__(Segment)
         cdef bytes name_bytes = name.encode(), note_bytes = note.encode()
         cdef const char *name_text = name_bytes
@@ -32,7 +33,7 @@ cdef class Segment:
         memset(&layout, 0, sizeof(layout))
         layout.length, layout.itemsize = cnp.PyArray_SIZE(initial), initial.itemsize
         layout.stripe_length, layout.states, layout.slots, layout.digest = stripe_length, states, slots, digest
-        layout.statistics = statistics
+        layout.statistics, layout.undo = statistics, UNDO_MODES.index(undo)
         with nogil:
             CHK(dk_center_create(name_text, &layout, data, note_text, &self.handle))  # OUT handle
         return self
@@ -72,11 +73,12 @@ cdef class Segment:
             dk_center_free(self.handle)
 
     def layout(self):
-        """length, itemsize, stripe_length, states, slots, digest and statistics, as a dict."""
+        """length, itemsize, stripe_length, states, slots, digest, statistics and undo, as a dict."""
         cdef dk_layout layout
         CHK(dk_center_layout(self.handle, &layout))  # OUT layout
         return {"length": layout.length, "itemsize": layout.itemsize, "stripe_length": layout.stripe_length,
                 "states": layout.states, "slots": layout.slots, "digest": layout.digest, "statistics": layout.statistics,
+                "undo": UNDO_MODES[layout.undo],
                 "stripes": dk_center_stripes(self.handle), "note": dk_center_note(self.handle).decode()}
 
     def snapshot(self, uint32_t vector, cnp.ndarray out, double timeout):
@@ -106,7 +108,8 @@ cdef class Segment:
     def counts(self):
         cdef dk_counts counts
         CHK(dk_center_counts(self.handle, &counts))  # OUT counts
-        return {"live": counts.live, "deaths": counts.deaths, "recovered": counts.recovered}
+        return {"live": counts.live, "deaths": counts.deaths, "recovered": counts.recovered, "undone": counts.undone, "kept": counts.kept,
+                "elements": counts.elements}
 
     def slot(self, uint32_t index):
         cdef dk_slot_view view

@@ -12,6 +12,7 @@ from dkcore.formula import rule as formula
 
 CLASSES: dict[int, type[Exception]]
 SLOT_STATES: tuple[str, ...]
+UNDO_MODES: tuple[str, ...]
 
 @type_check_only
 class Compiled(Protocol):
@@ -36,6 +37,7 @@ class Layout(TypedDict):
     slots: int
     digest: int
     statistics: int
+    undo: str
     stripes: int
     note: str
 
@@ -44,6 +46,9 @@ class Counts(TypedDict):
     live: int
     deaths: int
     recovered: int
+    undone: int
+    kept: int
+    elements: int
 
 @type_check_only
 class Pulse(TypedDict):
@@ -82,7 +87,15 @@ def decode(kind: int, fraction: float, data: NDArray[np.uint8], values: NDArray[
 class Segment:
     @staticmethod
     def create(
-        name: str, initial: NDArray[Any], stripe_length: int, states: int, slots: int, digest: int, note: str, statistics: int = 0
+        name: str,
+        initial: NDArray[Any],
+        stripe_length: int,
+        states: int,
+        slots: int,
+        digest: int,
+        note: str,
+        statistics: int = 0,
+        undo: str = "block",
     ) -> Segment: ...
     @staticmethod
     def attach(name: str, length: int, itemsize: int, digest: int, timeout: float, statistics: int = 0) -> Segment: ...
@@ -113,7 +126,15 @@ class Segment:
 @final
 class Pass:
     def __init__(
-        self, segment: Segment, kernel: Compiled, roles: Sequence[int], names: Iterable[str], timeout: float, begin: int, until: int
+        self,
+        segment: Segment,
+        kernel: Compiled,
+        roles: Sequence[int],
+        names: Iterable[str],
+        timeout: float,
+        begin: int,
+        until: int,
+        only_read: int = 0,
     ) -> None: ...
     def set(self, name: str, value: float) -> None: ...
     def run(
@@ -153,6 +174,7 @@ class Call:
         statistic: Compiled | None = None,
         in_rounds: bool = False,
         held: NDArray[Any] | None = None,
+        only_read: int = 0,
     ) -> None: ...
     @property
     def names(self) -> tuple[str, ...]: ...

@@ -1,7 +1,7 @@
 /* center.c: looking at a center, and copying it in and out, stripe by stripe; whether it is whole. */
 #include <string.h>
 
-#include "internal.h"
+#include "undo.h"
 
 dk_status dk_center_layout(const dk_center *center, dk_layout *out) {
     *out = center->layout;
@@ -26,27 +26,50 @@ void *dk_center_vector(dk_center *center, uint32_t index) {
     return vector;
 }
 
-static dk_status copy(dk_center *center, uint32_t vector, char *out, const char *data, double timeout_s) {
+static dk_status copy_out(dk_center *center, uint32_t vector, char *out, double timeout_s) {
     uint32_t item = center->header->layout.itemsize;
     DK_CHECK(check_vector(center, vector));
     for (uint64_t s = 0; s < center->header->stripes; s++) {
         uint64_t at = dk_stripe_begin(center, s) * item, bytes = dk_stripe_end(center, s) * item - at;
         DK_CHECK(dk_stripe_lock(center, s, 0, timeout_s));
-        if (out)
-            memcpy(out + at, dk_vector(center, vector) + at, bytes);
-        else
-            memcpy(dk_vector(center, vector) + at, data + at, bytes);
+        memcpy(out + at, dk_vector(center, vector) + at, bytes);
         dk_stripe_unlock(center, s);
     }
     return DK_OK;
 }
 
+static dk_status copy_in_as(dk_center *center, uint32_t holder, uint32_t vector, const char *data, double timeout_s) {
+    uint64_t item = center->header->layout.itemsize;
+    for (uint64_t s = 0, n; s < center->header->stripes; s++) {
+        DK_CHECK(dk_stripe_lock(center, s, holder, timeout_s));
+        dk_commit commit = dk_commit_of(center, s, dk_stripe_begin(center, s), dk_stripe_end(center, s), 1u << vector, 0);
+        dk_commit_begin(&commit);
+        for (; (n = dk_commit_block(&commit)); dk_commit_add(&commit, n)) {
+            uint64_t at = (commit.begin + commit.in) * item;
+            dk_commit_save(&commit, n);
+            memcpy(dk_vector(center, vector) + at, data + at, n * item);
+        }
+        dk_commit_end(&commit);
+        dk_stripe_unlock(center, s);
+    }
+    return DK_OK;
+}
+
+static dk_status copy_in(dk_center *center, uint32_t vector, const void *data, double timeout_s) {
+    uint32_t holder;
+    DK_CHECK(check_vector(center, vector));
+    DK_CHECK(dk_guest_take(center, timeout_s, &holder));
+    dk_status status = copy_in_as(center, holder, vector, data, timeout_s);
+    dk_guest_leave(center, holder);
+    return status;
+}
+
 dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s) {
-    DK_WITHIN(center, copy(center, vector, out, NULL, timeout_s));
+    DK_WITHIN(center, copy_out(center, vector, out, timeout_s));
 }
 
 dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s) {
-    DK_WITHIN(center, copy(center, vector, NULL, data, timeout_s));
+    DK_WITHIN(center, copy_in(center, vector, data, timeout_s));
 }
 
 dk_status dk_center_versions(dk_center *center, uint64_t *out) {
@@ -56,12 +79,24 @@ dk_status dk_center_versions(dk_center *center, uint64_t *out) {
     return DK_OK;
 }
 
+/* Unlocked, as versions are: counts of a stripe that is being mended may not fit together until it is. */
+static void add_up(const dk_center *center, dk_counts *out) {
+    for (uint64_t s = 0; s < center->header->stripes; s++) {
+        const dk_stripe *stripe = &center->stripes[s];
+        out->recovered += atomic_load_explicit(&stripe->recovered, memory_order_relaxed);
+        out->undone += atomic_load_explicit(&stripe->undone, memory_order_relaxed);
+        out->kept += atomic_load_explicit(&stripe->kept, memory_order_relaxed);
+        out->elements += atomic_load_explicit(&stripe->elements, memory_order_relaxed);
+    }
+}
+
 dk_status dk_center_counts(dk_center *center, dk_counts *out) {
+    *out = (dk_counts){0};
     DK_CHECK(dk_enter(center));
     dk_slots_bury(center);
     out->live = atomic_load(&center->header->live);
     out->deaths = atomic_load(&center->header->deaths);
-    out->recovered = atomic_load(&center->header->recovered);
+    add_up(center, out);
     dk_leave(center);
     return DK_OK;
 }

@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 3u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 4u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
@@ -34,7 +34,7 @@ typedef enum dk_status {
     DK_LAYOUT = 6,       /* the segment has another layout than was asked for */
     DK_TIMEOUT = 7,      /* a stripe stayed locked; dk_error() names stripe and holder */
     DK_FULL = 8,         /* all slots are claimed by live workers */
-    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: neither it nor what follows it reached the center */
+    DK_NOT_FINITE = 9,   /* NaN or infinity in the worker: neither its block nor what follows it reached the center */
     DK_BROKEN = 10,      /* the center was declared broken: dk_error() has the reason that was given */
     DK_NAMESPACE = 11,   /* the segment was made in another namespace of processes */
     DK_BUSY = 12,        /* another thread is within an exchange of this worker */
@@ -68,6 +68,10 @@ dk_finite dk_finite_for(uint32_t itemsize);
 
 /* ------------------------------------------------------------------ center */
 
+/* What is taken back of a commit to a stripe whose owner is killed within it: the block under way, so that whole blocks are in, from
+ * the stripe's first on; all; or nothing, so that each element of each vector is the old or the new one. */
+typedef enum dk_undo_mode { DK_UNDO_BLOCK = 0, DK_UNDO_STRIPE = 1, DK_UNDO_NONE = 2 } dk_undo_mode;
+
 typedef struct dk_layout {
     uint64_t length;        /* elements of the center */
     uint64_t stripe_length; /* elements of a stripe */
@@ -76,7 +80,7 @@ typedef struct dk_layout {
     uint32_t itemsize;      /* 4: float32, 8: float64 */
     uint32_t states;        /* vectors beside the center, born zero */
     uint32_t slots;         /* workers at most */
-    uint32_t reserved;
+    uint32_t undo;          /* a dk_undo_mode */
 } dk_layout;
 
 typedef struct dk_center dk_center;
@@ -99,12 +103,14 @@ void *dk_center_vector(dk_center *center, uint32_t index);
 /* vector as in dk_center_vector; each stripe is copied under its lock. */
 dk_status dk_center_snapshot(dk_center *center, uint32_t vector, void *out, double timeout_s);
 dk_status dk_center_restore(dk_center *center, uint32_t vector, const void *data, double timeout_s);
-dk_status dk_center_versions(dk_center *center, uint64_t *out); /* one a stripe */
+dk_status dk_center_versions(dk_center *center, uint64_t *out); /* commits, one number a stripe: a death counts one if some of it is in */
 
 typedef struct dk_counts {
-    uint32_t live;      /* claimed slots whose owner lives */
-    uint32_t deaths;    /* owners that died without releasing their slot */
-    uint64_t recovered; /* stripes whose owner died while holding the lock */
+    uint32_t live;           /* claimed slots whose owner lives */
+    uint32_t deaths;         /* owners that died without releasing their slot */
+    uint64_t recovered;      /* stripes whose owner died while holding the lock */
+    uint64_t undone;         /* their commits of which nothing is in */
+    uint64_t kept, elements; /* those of which the first blocks are in; how many elements these have */
 } dk_counts;
 dk_status dk_center_counts(dk_center *center, dk_counts *out); /* buries the dead first */
 
@@ -160,6 +166,7 @@ typedef struct dk_call {
     dk_kernel kernel;
     void *previous; /* length elements, or NULL when the rule does not name p */
     int32_t vectors, role[DK_MAX_VECTORS];
+    uint32_t only_read;               /* bits of the vectors that the kernel does not write: none of them is saved for an undo */
     int32_t staleness_at, workers_at; /* where the engine writes these scalars; -1: the rule does not name them */
     int32_t check_finite;
     dk_status status; /* OUT: of the last run */
@@ -188,12 +195,13 @@ dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const 
 typedef struct dk_pass {
     dk_kernel kernel;
     int32_t vectors, role[DK_MAX_VECTORS]; /* DK_CENTER, DK_STATE + k or DK_OUTSIDE */
+    uint32_t only_read;                    /* as in dk_call */
     void *outside[DK_MAX_VECTORS];         /* of roles DK_OUTSIDE: where the first of these elements belongs */
     double scalars[DK_MAX_SCALARS];
     uint64_t first, end;
     uint64_t begin, until; /* until 0: to the last of the stripes */
-    uint64_t *versions;    /* OUT, may be NULL: of each stripe, before it is raised */
-    const uint64_t *raise; /* IN, may be NULL: what to add to each version */
+    uint64_t *versions;    /* OUT, may be NULL: commits of each stripe, before they are raised */
+    const uint64_t *raise; /* IN, may be NULL: what to add to the commits of each stripe; without it a pass counts as none */
     double timeout_s;      /* for one stripe */
 } dk_pass;
 dk_status dk_center_pass(dk_center *center, const dk_pass *pass);

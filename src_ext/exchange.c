@@ -1,10 +1,7 @@
 /* exchange.c: the hot path. One pass over the stripes; of each, under its lock: staleness, kernels, version. */
 #define _GNU_SOURCE
 #include "pass.h"
-
-/* Elements that are checked, and then exchanged, at a time: few enough that the kernel finds them in the first cache, and that
- * the processor does not stop to fetch the other vectors meanwhile (2048 cost 16 % of the bandwidth, 512 cost 5 %). */
-enum { BLOCK = 512 };
+#include "undo.h"
 
 static void run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
     dk_call *call = pass->call;
@@ -16,7 +13,7 @@ static void run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
         else if (role == DK_PREVIOUS)
             vectors[v] = (char *)call->previous + at * pass->item;
         else
-            vectors[v] = dk_vector(pass->center, role == DK_CENTER ? 0 : (uint32_t)(role - DK_STATE + 1)) + at * pass->item;
+            vectors[v] = dk_vector(pass->center, dk_vector_of(role)) + at * pass->item;
     }
     call->kernel(n, vectors, call->scalars);
 }
@@ -41,63 +38,105 @@ static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) 
     DK_FAULT(DK_POINT_HALF);
 }
 
+static dk_status refuse(const pass *pass, dk_finite finite, const char *weights, uint64_t at) {
+    for (; finite(1, weights); weights += pass->item)
+        at++;
+    pass->call->bad_element = at;
+    return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's element %llu", (unsigned long long)at);
+}
+
 /* What is not finite never reaches the center: the blocks before it are exchanged, it and those after it are not. */
-static dk_status run_stripe(const pass *pass, cursor at, uint64_t begin, uint64_t end) {
-    dk_finite finite = pass->call->check_finite ? dk_finite_for(pass->item) : NULL;
-    for (uint64_t i = begin, n; i < end; i += n) {
+static dk_status run_blocks(const pass *pass, dk_commit *commit, cursor at, uint64_t most, dk_finite finite, int save) {
+    for (uint64_t i = commit->begin, end = i + commit->length, n; i < end; i += n) {
         char *weights = address(&pass->weights, &at, pass->item);
         n = piece(&pass->weights, &at, i, end);
-        if (finite && n > BLOCK)
-            n = BLOCK;
-        if (finite && !finite(n, weights)) {
-            for (; finite(1, weights); weights += pass->item)
-                i++;
-            pass->call->bad_element = i;
-            return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's element %llu", (unsigned long long)i);
-        }
+        n = n < most ? n : most;
+        if (finite && !finite(n, weights))
+            return refuse(pass, finite, weights, i);
+        if (save)
+            dk_commit_save(commit, n);
+        DK_FAULT(DK_POINT_SAVED);
         run_block(pass, weights, i, n);
+        if (save)
+            dk_commit_add(commit, n);
+        DK_FAULT(DK_POINT_ADDED);
         advance(&pass->weights, &at, n);
     }
     return DK_OK;
 }
 
-/* Who hands a statistic in is told how many have done so in this round. Counted once it is in: who fails is not of them. */
-static dk_status run_round(const pass *pass, cursor at, uint64_t s, uint64_t begin, uint64_t end) {
-    dk_stripe *stripe = &pass->center->stripes[s];
+static dk_status look_ahead(const pass *pass, const dk_commit *commit, cursor at, dk_finite finite) {
+    for (uint64_t i = commit->begin, end = i + commit->length, n; i < end; i += n) {
+        char *weights = address(&pass->weights, &at, pass->item);
+        n = piece(&pass->weights, &at, i, end);
+        if (!finite(n, weights))
+            return refuse(pass, finite, weights, i);
+        advance(&pass->weights, &at, n);
+    }
+    return DK_OK;
+}
+
+/* Where a stripe is all or nothing it is one block, although the worker's segments cut it, and the kernel runs on pieces. */
+static dk_status run_stripe(const pass *pass, dk_commit *commit, cursor at) {
+    dk_finite finite = pass->call->check_finite ? dk_finite_for(pass->item) : NULL;
+    if (pass->center->layout.undo != DK_UNDO_STRIPE)
+        return run_blocks(pass, commit, at, finite || commit->area ? DK_BLOCK : UINT64_MAX, finite, 1);
+    if (finite)
+        DK_CHECK(look_ahead(pass, commit, at, finite));
+    dk_commit_save(commit, commit->length);
+    run_blocks(pass, commit, at, UINT64_MAX, NULL, 0);
+    dk_commit_add(commit, commit->length);
+    return DK_OK;
+}
+
+/* Who hands a statistic in is told how many have done so in this round. */
+static void count_in_round(const pass *pass, dk_commit *commit) {
+    dk_stripe *stripe = commit->stripe;
     uint32_t round = atomic_load(&pass->center->header->gates[DK_GATE_ROUND].opened);
     if (stripe->round != round)
         stripe->arrivals = 0;
+    DK_IN_ORDER();
     stripe->round = round;
-    pass->call->statistic.sharers = stripe->arrivals + 1.0;
-    DK_CHECK(run_stripe(pass, at, begin, end));
-    stripe->arrivals++;
-    return DK_OK;
+    commit->arrivals = stripe->arrivals + 1;
+    pass->call->statistic.sharers = commit->arrivals;
+}
+
+static dk_status commit_to(const pass *pass, dk_commit *commit, const cursor *at) {
+    if (pass->call->statistic.in_rounds)
+        count_in_round(pass, commit);
+    dk_commit_begin(commit);
+    dk_status status = run_stripe(pass, commit, *at);
+    DK_FAULT(DK_POINT_WRITTEN);
+    dk_commit_end(commit);
+    DK_FAULT(DK_POINT_VERSION);
+    return status;
+}
+
+static void count(const pass *pass, uint64_t s, uint64_t staleness, uint64_t commits) {
+    dk_slot *slot = &pass->center->slots[pass->worker->slot];
+    _Atomic uint64_t *bin = &slot->histogram[staleness < DK_HISTOGRAM - 1 ? staleness : DK_HISTOGRAM - 1];
+    atomic_store_explicit(bin, atomic_load_explicit(bin, memory_order_relaxed) + 1, memory_order_relaxed);
+    pass->worker->seen[s] = commits;
+    pass->call->staleness += (double)staleness;
 }
 
 /* Waits for the stripe, or is DK_TIMEOUT at once. */
 static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s, int wait) {
     dk_call *call = pass->call;
-    dk_slot *slot = &pass->center->slots[pass->worker->slot];
-    dk_stripe *stripe = &pass->center->stripes[s];
-    uint64_t begin = dk_stripe_begin(pass->center, s), end = dk_stripe_end(pass->center, s);
-    DK_FAULT(DK_POINT_BEFORE);
+    dk_center *center = pass->center;
     uint32_t holder = pass->worker->slot + 1;
-    DK_CHECK(wait ? dk_stripe_lock(pass->center, s, holder, call->timeout_s) : dk_stripe_try(pass->center, s, holder));
+    DK_FAULT(DK_POINT_BEFORE);
+    DK_CHECK(wait ? dk_stripe_lock(center, s, holder, call->timeout_s) : dk_stripe_try(center, s, holder));
     DK_FAULT(DK_POINT_LOCKED);
-    uint64_t version = atomic_load_explicit(&stripe->version, memory_order_relaxed);
-    uint64_t staleness = version - pass->worker->seen[s];
+    dk_commit commit = dk_commit_of(center, s, dk_stripe_begin(center, s), dk_stripe_end(center, s), pass->written, 1);
+    uint64_t staleness = commit.before / 2 - pass->worker->seen[s];
     if (call->staleness_at >= 0)
         call->scalars[call->staleness_at] = (double)staleness;
-    dk_status status = call->statistic.in_rounds ? run_round(pass, *at, s, begin, end) : run_stripe(pass, *at, begin, end);
-    DK_FAULT(DK_POINT_WRITTEN);
-    atomic_store_explicit(&stripe->version, version + 1, memory_order_relaxed);
-    DK_FAULT(DK_POINT_VERSION);
-    dk_stripe_unlock(pass->center, s);
+    dk_status status = commit_to(pass, &commit, at);
+    dk_stripe_unlock(center, s);
     DK_FAULT(DK_POINT_UNLOCKED);
-    pass->worker->seen[s] = version + 1;
-    _Atomic uint64_t *bin = &slot->histogram[staleness < DK_HISTOGRAM - 1 ? staleness : DK_HISTOGRAM - 1];
-    atomic_store_explicit(bin, atomic_load_explicit(bin, memory_order_relaxed) + 1, memory_order_relaxed);
-    call->staleness += (double)staleness;
+    if (commit.in)
+        count(pass, s, staleness, commit.complete / 2);
     return status;
 }
 

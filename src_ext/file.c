@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -102,4 +103,21 @@ dk_status dk_segment_sweep(const char *name, int *removed) {
     }
     close(fd);
     return DK_OK;
+}
+
+/* Touching a page that shared memory has no room for is a SIGBUS. So ask, then have every page given now. */
+dk_status dk_file_reserve(int fd, const char *name, uint64_t at, uint64_t bytes) {
+    struct statvfs room;
+    if (fstatvfs(fd, &room))
+        return dk_fail(DK_SYSTEM, "fstatvfs %s: %s", name, strerror(errno));
+    uint64_t have = (uint64_t)room.f_bavail * room.f_frsize;
+    int full = room.f_blocks != 0 && have < bytes; /* no blocks at all: a tmpfs without a limit */
+    int error = full ? ENOSPC : bytes ? posix_fallocate(fd, (off_t)at, (off_t)bytes) : 0;
+    if (error == ENOSPC || error == ENOMEM)
+        return dk_fail(
+            DK_NO_ROOM,
+            "have %llu bytes free in /dev/shm, need %llu: enlarge it (mount -o remount,size=... /dev/shm, or docker run --shm-size=...)",
+            (unsigned long long)have, (unsigned long long)bytes);
+    errno = error;
+    return error ? dk_fail(DK_SYSTEM, "posix_fallocate %s: %s", name, strerror(error)) : DK_OK;
 }

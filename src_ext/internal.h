@@ -1,8 +1,9 @@
 /* internal.h: what the engine's own files share. A segment is laid out as
  *
- *     header | slots, one a worker | members, one a rank | stripe locks | center | state 1 | state 2 ...
+ *     header | slots, one a worker | members, one a rank | stripe locks | center | state 1 | state 2 ... | undo areas
  *
- * Slots and stripe locks stand on cache lines of their own (128 bytes: the prefetcher fetches lines in pairs). */
+ * Slots and stripe locks stand on cache lines of their own (128 bytes: the prefetcher fetches lines in pairs). Undo areas are those
+ * of guests, then one a slot, which gets its memory when it is claimed: most slots never are. */
 #ifndef DKCORE_INTERNAL_H
 #define DKCORE_INTERNAL_H
 
@@ -26,21 +27,30 @@ typedef struct dk_space {
     uint64_t device, inode;
 } dk_space;
 
+#define DK_GUESTS 4 /* who writes stripes without a slot, at a time: merges, restores */
+#ifndef DK_BLOCK
+/* Elements that are looked at, saved and exchanged at a time: few enough that the kernel finds them in the first cache, and that
+ * the processor does not stop to fetch the other vectors meanwhile (2048 cost 16 % of the bandwidth, 512 cost 5 %). */
+#define DK_BLOCK 512
+#endif
+
 typedef struct dk_header {
     uint64_t magic;
     uint32_t layout_version, mutex_bytes;
     dk_layout layout;
     uint64_t stripes, bytes, slots_at, members_at, stripes_at, vectors_at, vector_bytes;
+    uint64_t undo_at, undo_bytes, undo_block; /* bytes of an area; elements of a vector that it has room for, 0: no areas */
+    uint64_t fixed;                           /* bytes that are there from the beginning: all but the areas of slots */
     dk_space space;
     char note[DK_NOTE];
     _Alignas(DK_LINE) _Atomic uint32_t ready;
     _Alignas(DK_LINE) _Atomic uint32_t live, deaths;
-    _Atomic uint64_t recovered;
     _Alignas(DK_LINE) _Atomic uint32_t broken; /* 0, 1: the reason is being written, 2: it is there */
     _Atomic uint32_t others, waiting;          /* workers on other nodes; workers here that wait for a slower one */
     _Atomic uint64_t others_slowest;           /* exchanges */
     char reason[DK_REASON], rule[DK_RULE];
     dk_gate gates[DK_GATES];
+    pthread_mutex_t guests[DK_GUESTS]; /* robust: each over its undo area */
 } dk_header;
 
 /* One writer (the owner), many readers (monitors): relaxed atomics, so that no reader sees half a number. */
@@ -55,10 +65,24 @@ typedef struct dk_slot {
 
 typedef struct dk_stripe {
     _Alignas(DK_LINE) pthread_mutex_t lock;
-    _Atomic uint64_t version; /* raised under the lock, once an exchange */
-    _Atomic uint32_t holder;  /* slot + 1 of who locked it last, for messages only */
-    uint32_t round, arrivals; /* under the lock: how many handed statistics in since the gate of rounds was opened so often */
+    _Atomic uint64_t version; /* 2 x commits, + 1 while one is under way; written under the lock, as all that follows */
+    _Atomic uint32_t holder;  /* who locked it last: a slot + 1, or slots + 1 + a guest; 0: who only reads */
+    uint32_t round, arrivals; /* how many handed statistics in since the gate of rounds was opened so often */
+    /* Of commits whose owners died: see dk_counts. */
+    _Atomic uint32_t recovered, undone, kept;
+    _Atomic uint64_t elements;
+    uint32_t mending; /* 1: what follows is to become of the stripe, see undo.c */
+    uint32_t next_arrivals, next_recovered, next_undone, next_kept;
+    uint64_t next_elements, next_version;
 } dk_stripe;
+
+/* What the commit under way of one holder would overwrite. Then come the saved elements, block by block of the vectors. */
+typedef struct dk_undo {
+    _Alignas(DK_LINE) _Atomic uint64_t stripe; /* index + 1 of the stripe that it writes; 0: none */
+    _Atomic uint64_t progress;                 /* done << 32 | saved: elements that are in; those after them that are saved, 0: none */
+    uint64_t begin, length, complete;          /* as in dk_commit, see undo.h */
+    uint32_t vectors, arrivals;
+} dk_undo;
 
 struct dk_center {
     char name[256];
@@ -85,7 +109,7 @@ struct dk_worker {
     _Atomic uint32_t busy;
     uint32_t slot;
     uint64_t generation;
-    uint64_t seen[]; /* version of every stripe after this worker's last exchange */
+    uint64_t seen[]; /* commits of every stripe after this worker's last exchange */
 };
 
 #define DK_CHECK(call)              \
@@ -157,6 +181,8 @@ dk_status dk_layout_check(const dk_layout *layout);
 void dk_layout_plan(dk_header *header, const dk_layout *layout);
 void dk_layout_find(dk_center *center); /* once it is mapped */
 char *dk_vector(const dk_center *center, uint32_t index);
+/* The index of a vector of the segment, by its role. */
+static inline uint32_t dk_vector_of(int32_t role) { return role == DK_CENTER ? 0 : (uint32_t)(role - DK_STATE + 1); }
 uint64_t dk_stripe_begin(const dk_center *center, uint64_t stripe);
 uint64_t dk_stripe_end(const dk_center *center, uint64_t stripe);
 void dk_versions_read(const dk_center *center, uint64_t *out);
@@ -173,12 +199,20 @@ dk_status dk_file_free(const char *name); /* DK_EXISTS when there is a file of t
 dk_status dk_file_name(int fd, const char *name);
 int dk_file_named(int fd, const char *name);
 void dk_file_remove_if_last(int fd, const char *name);
+dk_status dk_file_reserve(int fd, const char *name, uint64_t at, uint64_t bytes); /* DK_NO_ROOM when shared memory is too small */
 
-dk_status dk_stripe_init(dk_stripe *stripe);
+/* Of a stripe whose lock's owner died, for who has the lock now: the stripe is whole again, and the lock consistent. */
+void dk_undo_mend(dk_center *center, uint64_t stripe);
+dk_status dk_lock_init(pthread_mutex_t *lock); /* robust, and shared by processes */
 dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, double timeout_s);
 /* DK_TIMEOUT, without a sentence, when another holds it. */
 dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);
 void dk_stripe_unlock(dk_center *center, uint64_t stripe);
+/* Until the undo area of this holder, who is no longer, is through with the stripe that its owner died in. */
+dk_status dk_undo_settle(dk_center *center, uint32_t holder, double timeout_s);
+/* A holder's number for who has no slot, until it is given back; 0 where nothing is undone. */
+dk_status dk_guest_take(dk_center *center, double timeout_s, uint32_t *holder);
+void dk_guest_leave(dk_center *center, uint32_t holder);
 dk_status dk_broken(const dk_center *center);
 void dk_gate_wake(dk_gate *gate);
 /* Until the word is woken, was changed before, or the time is up; may return earlier. */
@@ -189,7 +223,17 @@ uint64_t dk_slowest_here(const dk_center *center);
 dk_status dk_pace_keep(const dk_call *call);
 
 /* Labelled points where a test build kills the process; nothing in any other build. */
-enum { DK_POINT_BEFORE, DK_POINT_LOCKED, DK_POINT_HALF, DK_POINT_WRITTEN, DK_POINT_VERSION, DK_POINT_UNLOCKED, DK_POINTS };
+enum {
+    DK_POINT_BEFORE,
+    DK_POINT_LOCKED,
+    DK_POINT_SAVED, /* a block is about to be written */
+    DK_POINT_HALF,  /* it is written, and not yet in */
+    DK_POINT_ADDED,
+    DK_POINT_WRITTEN,
+    DK_POINT_VERSION,
+    DK_POINT_UNLOCKED,
+    DK_POINTS
+};
 #ifdef DK_FAULTS
 void dk_fault(int point);
 #define DK_FAULT(point) dk_fault(point)

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "internal.h"
+#include "undo.h"
 
 static dk_status check_pass(const dk_center *center, const dk_pass *pass) {
     if (pass->end > center->header->stripes || pass->first > pass->end)
@@ -17,32 +17,56 @@ static dk_status check_pass(const dk_center *center, const dk_pass *pass) {
     return DK_OK;
 }
 
-static dk_status run_pass(dk_center *center, const dk_pass *pass) {
+/* Bits of the vectors of the segment that the kernel writes. */
+static uint32_t written_by(const dk_pass *pass) {
+    uint32_t written = 0;
+    for (int v = 0; v < pass->vectors; v++)
+        if (pass->role[v] != DK_OUTSIDE && !(pass->only_read >> v & 1))
+            written |= 1u << dk_vector_of(pass->role[v]);
+    return written;
+}
+
+/* base: the element where the vectors outside begin. */
+static void run_block(dk_center *center, const dk_pass *pass, uint64_t base, uint64_t at, uint64_t n) {
     uint32_t item = center->header->layout.itemsize;
-    DK_CHECK(check_pass(center, pass));
-    uint64_t base = dk_stripe_begin(center, pass->first);
-    base = base < pass->begin ? pass->begin : base;
-    for (uint64_t s = pass->first; s < pass->end; s++) {
-        uint64_t begin = dk_stripe_begin(center, s), end = dk_stripe_end(center, s), k = s - pass->first;
-        begin = begin < pass->begin ? pass->begin : begin;
-        end = pass->until && pass->until < end ? pass->until : end;
-        uint64_t n = begin < end ? end - begin : 0;
-        void *vectors[DK_MAX_VECTORS];
-        for (int v = 0; v < pass->vectors; v++) {
-            int role = pass->role[v];
-            char *inside = dk_vector(center, role >= DK_STATE ? (uint32_t)(role - DK_STATE + 1) : 0) + begin * item;
-            vectors[v] = role == DK_OUTSIDE ? (char *)pass->outside[v] + (begin - base) * item : inside;
-        }
-        DK_CHECK(dk_stripe_lock(center, s, 0, pass->timeout_s));
-        pass->kernel(n, vectors, pass->scalars);
-        uint64_t version = atomic_load_explicit(&center->stripes[s].version, memory_order_relaxed);
+    void *vectors[DK_MAX_VECTORS];
+    for (int v = 0; v < pass->vectors; v++) {
+        int role = pass->role[v];
+        vectors[v] = role == DK_OUTSIDE ? (char *)pass->outside[v] + (at - base) * item : dk_vector(center, dk_vector_of(role)) + at * item;
+    }
+    pass->kernel(n, vectors, pass->scalars);
+}
+
+static uint64_t later(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+static dk_status run_pass_as(dk_center *center, const dk_pass *pass, uint32_t holder, uint32_t written) {
+    uint64_t base = later(dk_stripe_begin(center, pass->first), pass->begin);
+    for (uint64_t s = pass->first, n; s < pass->end; s++) {
+        uint64_t begin = later(dk_stripe_begin(center, s), pass->begin), end = dk_stripe_end(center, s), k = s - pass->first;
+        end = later(begin, pass->until && pass->until < end ? pass->until : end);
+        DK_CHECK(dk_stripe_lock(center, s, holder, pass->timeout_s));
+        dk_commit commit = dk_commit_of(center, s, begin, end, written, pass->raise ? pass->raise[k] : 0);
         if (pass->versions)
-            pass->versions[k] = version;
-        if (pass->raise)
-            atomic_store_explicit(&center->stripes[s].version, version + pass->raise[k], memory_order_relaxed);
+            pass->versions[k] = commit.before / 2;
+        dk_commit_begin(&commit);
+        for (; (n = dk_commit_block(&commit)); dk_commit_add(&commit, n)) {
+            dk_commit_save(&commit, n);
+            run_block(center, pass, base, commit.begin + commit.in, n);
+        }
+        dk_commit_end(&commit);
         dk_stripe_unlock(center, s);
     }
     return DK_OK;
+}
+
+static dk_status run_pass(dk_center *center, const dk_pass *pass) {
+    DK_CHECK(check_pass(center, pass));
+    uint32_t written = written_by(pass), holder = 0;
+    if (written)
+        DK_CHECK(dk_guest_take(center, pass->timeout_s, &holder));
+    dk_status status = run_pass_as(center, pass, holder, written);
+    dk_guest_leave(center, holder);
+    return status;
 }
 
 dk_status dk_center_pass(dk_center *center, const dk_pass *pass) { DK_WITHIN(center, run_pass(center, pass)); }

@@ -26,8 +26,18 @@ typedef struct pass {
     dk_worker *worker;
     segments weights;
     uint32_t item;
-    uint64_t split; /* elements from here on are statistics */
+    uint64_t split;   /* elements from here on are statistics */
+    uint32_t written; /* bits of the vectors of the segment that it writes, as dk_vector counts them */
 } pass;
+
+/* The kernel of the statistics writes one vector, too. */
+static inline uint32_t written_by(const dk_call *call) {
+    uint32_t written = call->statistic.length ? 1u << (call->statistic.in_rounds ? 1 : 0) : 0;
+    for (int v = 0; v < call->vectors; v++)
+        if (call->role[v] != DK_WORKER && call->role[v] != DK_PREVIOUS && !(call->only_read >> v & 1))
+            written |= 1u << dk_vector_of(call->role[v]);
+    return written;
+}
 
 static inline void advance(const segments *weights, cursor *at, uint64_t n) {
     at->offset += n;
@@ -74,7 +84,8 @@ static inline dk_status finish(dk_call *call, dk_status status, double start) {
 static inline pass pass_of(dk_call *call, size_t count, void *const *addresses, const uint64_t *lengths) {
     dk_center *center = call->worker->center;
     const dk_layout *layout = &center->layout;
-    return (pass){call, center, call->worker, {count, addresses, lengths}, layout->itemsize, layout->length - call->statistic.length};
+    segments weights = {count, addresses, lengths};
+    return (pass){call, center, call->worker, weights, layout->itemsize, layout->length - call->statistic.length, written_by(call)};
 }
 
 #endif

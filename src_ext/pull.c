@@ -24,7 +24,7 @@ static dk_status pull_all(const pass *pass) {
             }
             advance(&pass->weights, &at, n);
         }
-        pass->worker->seen[s] = atomic_load_explicit(&pass->center->stripes[s].version, memory_order_relaxed);
+        pass->worker->seen[s] = atomic_load_explicit(&pass->center->stripes[s].version, memory_order_relaxed) / 2;
         dk_stripe_unlock(pass->center, s);
     }
     return DK_OK;

@@ -11,28 +11,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
-
-/* Touching a page that shared memory has no room for is a SIGBUS. So ask, then have every page given now. */
-static dk_status reserve(int fd, const char *name, uint64_t bytes) {
-    struct statvfs room;
-    if (fstatvfs(fd, &room))
-        return dk_fail(DK_SYSTEM, "fstatvfs %s: %s", name, strerror(errno));
-    uint64_t have = (uint64_t)room.f_bavail * room.f_frsize;
-    int full = room.f_blocks != 0 && have < bytes; /* no blocks at all: a tmpfs without a limit */
-    int error = full ? ENOSPC : posix_fallocate(fd, 0, (off_t)bytes);
-    if (error == ENOSPC || error == ENOMEM)
-        return dk_fail(
-            DK_NO_ROOM,
-            "have %llu bytes free in /dev/shm, need %llu: enlarge it (mount -o remount,size=... /dev/shm, or docker run --shm-size=...)",
-            (unsigned long long)have, (unsigned long long)bytes);
-    errno = error;
-    return error ? dk_fail(DK_SYSTEM, "posix_fallocate %s: %s", name, strerror(error)) : DK_OK;
-}
 
 static dk_status map(dk_center *center, uint64_t bytes) {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, center->fd, 0);
@@ -65,7 +47,9 @@ static void drop(dk_center *center) {
 }
 
 static dk_status fill(dk_center *center, const dk_header *planned, const void *initial, const char *note) {
-    DK_CHECK(reserve(center->fd, center->name, planned->bytes));
+    DK_CHECK(dk_file_reserve(center->fd, center->name, 0, planned->fixed));
+    if (ftruncate(center->fd, (off_t)planned->bytes))
+        return dk_fail(DK_SYSTEM, "ftruncate %s: %s", center->name, strerror(errno));
     DK_CHECK(map(center, planned->bytes));
     dk_header *header = center->header;
     header->layout_version = DK_LAYOUT_VERSION;
@@ -76,7 +60,9 @@ static dk_status fill(dk_center *center, const dk_header *planned, const void *i
     dk_layout_plan(header, &planned->layout);
     dk_layout_find(center);
     for (uint64_t i = 0; i < header->stripes; i++)
-        DK_CHECK(dk_stripe_init(&center->stripes[i]));
+        DK_CHECK(dk_lock_init(&center->stripes[i].lock));
+    for (int i = 0; i < DK_GUESTS; i++)
+        DK_CHECK(dk_lock_init(&header->guests[i]));
     memcpy(dk_vector(center, 0), initial, header->layout.length * header->layout.itemsize);
     header->magic = DK_MAGIC;
     atomic_store_explicit(&header->others_slowest, UINT64_MAX, memory_order_relaxed);

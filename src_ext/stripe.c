@@ -1,4 +1,4 @@
-/* stripe.c: the lock of a stripe. glibc and the kernel solve the dead owner (PTHREAD_MUTEX_ROBUST); we only count it. */
+/* stripe.c: the lock of a stripe. glibc and the kernel solve the dead owner (PTHREAD_MUTEX_ROBUST); undo.c makes the stripe whole. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -20,12 +20,12 @@ static void breathe(void) {
 #endif
 }
 
-dk_status dk_stripe_init(dk_stripe *stripe) {
+dk_status dk_lock_init(pthread_mutex_t *lock) {
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    int error = pthread_mutex_init(&stripe->lock, &attributes);
+    int error = pthread_mutex_init(lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
     return error ? dk_fail(DK_SYSTEM, "pthread_mutex_init: %s", strerror(error)) : DK_OK;
 }
@@ -67,11 +67,7 @@ static dk_status lock_slowly(const dk_center *center, pthread_mutex_t *lock, dou
 static dk_status settle(dk_center *center, uint64_t index, uint32_t holder, int error) {
     dk_stripe *stripe = &center->stripes[index];
     if (error == EOWNERDEAD) {
-        /* Each element is the old one or the new one, for a store of a float is not torn: the stripe is usable. The
-         * update that was begun counts as a version, since part of it is in the center. */
-        pthread_mutex_consistent(&stripe->lock);
-        atomic_fetch_add(&center->header->recovered, 1);
-        atomic_fetch_add_explicit(&stripe->version, 1, memory_order_relaxed);
+        dk_undo_mend(center, index);
         dk_slots_bury(center);
     } else if (error) {
         return dk_fail(DK_SYSTEM, "pthread_mutex_lock of stripe %llu: %s", (unsigned long long)index, strerror(error));
@@ -87,10 +83,12 @@ dk_status dk_stripe_lock(dk_center *center, uint64_t index, uint32_t holder, dou
         DK_CHECK(lock_slowly(center, &stripe->lock, timeout_s, &error));
     if (error != ETIMEDOUT)
         return settle(center, index, holder, error);
-    uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed);
-    int pid = by ? (int)atomic_load(&center->slots[by - 1].pid) : 0;
+    uint32_t by = atomic_load_explicit(&stripe->holder, memory_order_relaxed), slots = center->header->layout.slots;
+    if (by == 0 || by > slots)
+        return dk_fail(DK_TIMEOUT, "stripe %llu of center %s was locked for %g s, last by a merge, a restore or a snapshot",
+                       (unsigned long long)index, center->name, timeout_s);
     return dk_fail(DK_TIMEOUT, "stripe %llu of center %s was locked for %g s, last by the worker in slot %d (pid %d)",
-                   (unsigned long long)index, center->name, timeout_s, (int)by - 1, pid);
+                   (unsigned long long)index, center->name, timeout_s, (int)by - 1, (int)atomic_load(&center->slots[by - 1].pid));
 }
 
 dk_status dk_stripe_try(dk_center *center, uint64_t index, uint32_t holder) {

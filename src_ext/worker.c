@@ -10,6 +10,8 @@
 
 #include "internal.h"
 
+#define DK_CLAIM_PATIENCE 60.0 /* seconds for a stripe that the slot's former owner died in */
+
 static void enlist(dk_worker *worker) {
     dk_center *center = worker->center;
     atomic_fetch_add(&center->holders, 1);
@@ -17,6 +19,14 @@ static void enlist(dk_worker *worker) {
     worker->next = center->workers;
     center->workers = worker;
     dk_books_unlock();
+}
+
+/* What the slot's former owner left behind must not be taken for this worker's. */
+static dk_status make_ready(dk_worker *worker) {
+    dk_center *center = worker->center;
+    uint64_t bytes = center->header->undo_bytes, at = center->header->fixed + worker->slot * bytes;
+    DK_CHECK(dk_file_reserve(worker->fd, center->name, at, bytes));
+    return dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE);
 }
 
 static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
@@ -37,6 +47,12 @@ static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
         close(worker->fd);
         free(worker);
         return dk_fail(DK_FULL, "all %u slots of center %s are claimed: create it with more", center->header->layout.slots, center->name);
+    }
+    dk_status status = make_ready(worker);
+    if (status != DK_OK) {
+        dk_slot_leave(worker);
+        free(worker);
+        return status;
     }
     dk_versions_read(center, worker->seen);
     enlist(worker);

@@ -169,12 +169,16 @@ class NodeCenter(Exchanging):
 
     @property
     def versions(self) -> Array:
-        """Exchanges that each stripe has seen; shape (stripes,), uint64."""
+        """Exchanges that each stripe has seen; shape (stripes,), uint64. One that a death ended counts if some of it is in."""
         return self.segment.versions()
 
     @property
     def counts(self) -> "Counts":
-        """live workers, deaths (owners that never released their slot), recovered stripes."""
+        """live workers; deaths: owners that never released their slot; recovered: stripes that one of them was writing or reading.
+
+        Of commits that a death ended, each to a stripe: undone, of which nothing is in; kept, of which the first blocks are in, with
+        so many elements altogether.
+        """
         return self.segment.counts()
 
     def slots(self) -> "list[SlotView]":

@@ -14,7 +14,7 @@ from dkcore.formula.trace import Node
 if TYPE_CHECKING:
     from dkcore.engine.codec_formulas import Pass
 
-__all__ = ["c_kernel", "c_source", "python_kernel"]
+__all__ = ["c_kernel", "c_source", "only_read", "python_kernel"]
 
 SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=", "greater": ">"}
 SYMBOLS |= {"greater_equal": ">=", "equal": "==", "not_equal": "!=", "bitwise_and": "&", "bitwise_or": "|"}
@@ -78,6 +78,17 @@ def stores(rule: "Rule | Pass") -> list[tuple[str, str]]:
     targets = dict(rule.outputs) | ({"p": rule.outputs["w"]} if "p" in rule.vectors and "w" in rule.outputs else {})
     own = {name: index for index, name in enumerate(rule.vectors)}
     return [(name, f"{LETTERS[rule.nodes[index].kind]}{index}") for name, index in targets.items() if index != own[name]]
+
+
+def only_read(rule: Rule) -> int:
+    """Bits of the vectors that the pass does not change.
+
+    >>> from dkcore.rules import easgd
+    >>> only_read(easgd.gather)  # (c, w, m): the center
+    1
+    """
+    changed = {name for name, _ in stores(rule)}
+    return sum(1 << index for index, name in enumerate(rule.vectors) if name not in changed)
 
 
 def pointer(vector: str) -> str:

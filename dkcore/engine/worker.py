@@ -8,6 +8,7 @@ import numpy as np
 
 from dkcore.arrays import Array
 from dkcore.engine.compile import Kernel, compile_kernel
+from dkcore.engine.emit import only_read
 from dkcore.engine.load import engine
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.engine.roles import role_of
@@ -120,7 +121,7 @@ class Worker:
         self.center.announce(rule)
         roles = [role_of(name, rule.states) for name in rule.vectors]
         statistic = self.statistic(rule, self.center.statistics if statistics is None else statistics)
-        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, max_ahead, patience, **statistic)
+        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, max_ahead, patience, only_read(rule), **statistic)
 
     def statistic(self, rule: Rule, statistics: int) -> Statistic:
         """How an exchange by this rule treats statistics."""
@@ -154,11 +155,12 @@ class Worker:
         timeout: float,
         max_ahead: int | None = None,
         patience: float = 0,
+        only_read: int = 0,
         **statistic: Unpack[Statistic],
     ) -> "Call":
         return engine().Call(
             self.slot, kernel, roles, names, typenum=self.center.dtype.num, check_finite=check_finite, timeout=timeout, max_ahead=max_ahead,
-            patience=patience, **statistic,
+            patience=patience, only_read=only_read, **statistic,
         )  # fmt: skip
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:

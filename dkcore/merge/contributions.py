@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dkcore.arrays import Array
 from dkcore.engine.compile import compile_kernel
+from dkcore.engine.emit import only_read
 from dkcore.engine.load import engine
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.engine.roles import role_at
@@ -54,7 +55,7 @@ class Contributions(ABC):
         """A formula, ready to run over stripes of the center: over its statistics, or over the rest. roles: one a vector."""
         kernel = compile_kernel(formula, self.center.dtype)
         span = (self.split, self.center.size) if statistics else (0, self.split)
-        return engine().Pass(self.center.segment, kernel, roles, formula.scalars, TIMEOUT, *span)
+        return engine().Pass(self.center.segment, kernel, roles, formula.scalars, TIMEOUT, *span, only_read(formula))
 
     def of(self, chunk: Chunk) -> Contributing:
         """Those that a chunk is of."""

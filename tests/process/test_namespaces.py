@@ -26,7 +26,7 @@ def test_a_center_of_another_namespace_is_refused(script):
         text = script(code, prefix=CONTAINER).end()
         assert f"Received: {center.name} of another one" in text
         assert "--pid=host" in text and "shareProcessNamespace" in text and "Center.of" in text
-        assert center.counts == {"live": 0, "deaths": 0, "recovered": 0}
+        assert center.counts == {"live": 0, "deaths": 0, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
         np.testing.assert_array_equal(center.snapshot(), [0, 1, 2])
 
 

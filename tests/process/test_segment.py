@@ -120,7 +120,7 @@ def test_a_survivor_keeps_the_center_of_a_killed_creator(script):
         killed.kill()
         assert sweep_orphans() == []
         np.testing.assert_array_equal(center.snapshot(), [0, 1, 2])
-        assert center.counts == {"live": 0, "deaths": 1, "recovered": 0}
+        assert center.counts == {"live": 0, "deaths": 1, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
 
 
 FORK = """

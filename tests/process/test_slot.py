@@ -76,12 +76,12 @@ def test_states_of_those_who_left_and_those_who_died(script):
         killed, leaving = script(WORK, center.name, 2), script(WORK, center.name, 1)
         assert killed.line() == leaving.line() == "claimed"
         assert states(center) == ["claimed"] * 4
-        assert center.counts == {"live": 4, "deaths": 0, "recovered": 0}
+        assert center.counts == {"live": 4, "deaths": 0, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
         leaving.go()
         leaving.end()
         killed.kill()
         assert sorted(states(center)) == ["claimed", "dead", "dead", "done"]  # whoever looks sees it
-        assert center.counts == {"live": 1, "deaths": 2, "recovered": 0}
+        assert center.counts == {"live": 1, "deaths": 2, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
         assert {slot["pid"] for slot in center.slots() if slot["state"] == "dead"} == {killed.pid}
         assert center.slot(mine)["state"] == "claimed"
 
@@ -107,7 +107,7 @@ def test_a_death_is_counted_once_though_all_look_at_it(script):
         killed.kill()
         for each in lookers:
             each.end()
-        assert center.counts == {"live": 0, "deaths": 3, "recovered": 0}
+        assert center.counts == {"live": 0, "deaths": 3, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
 
 
 def test_the_slot_of_the_dead_is_claimed_again(script):
@@ -119,7 +119,7 @@ def test_the_slot_of_the_dead_is_claimed_again(script):
         killed.kill()
         with center.worker() as worker:  # nobody looked meanwhile: who claims it counts the death
             assert worker.slot.index == 0
-            assert center.counts == {"live": 1, "deaths": 2, "recovered": 0}
+            assert center.counts == {"live": 1, "deaths": 2, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
             assert states(center) == ["claimed", "dead"]
 
 

@@ -42,7 +42,7 @@ def test_a_forked_child_does_not_keep_a_killed_worker_alive(script):
         try:
             parent.process.kill()
             parent.process.wait()
-            assert center.counts == {"live": 1, "deaths": 2, "recovered": 0}
+            assert center.counts == {"live": 1, "deaths": 2, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
             with center.worker() as worker:
                 call = worker.call(dk.rules.aeasgd, max_staleness=2, patience=60)
                 for _ in range(3):

@@ -23,7 +23,7 @@ def test_it_holds_the_values_it_was_made_of(dtype):
         assert repr(center) == f"<Center dkcore-held: 5000 {center.dtype} in {center.stripes} stripes>"
         np.testing.assert_array_equal(center.snapshot(), values.ravel())
         np.testing.assert_array_equal(center.snapshot(state=2), np.zeros(5000))
-        assert center.counts == {"live": 0, "deaths": 0, "recovered": 0}
+        assert center.counts == {"live": 0, "deaths": 0, "recovered": 0, "undone": 0, "kept": 0, "elements": 0}
 
 
 def test_one_number_is_a_center():
