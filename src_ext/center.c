@@ -48,6 +48,7 @@ static dk_status copy_in_as(dk_center *center, uint32_t holder, uint32_t vector,
             uint64_t at = (commit.begin + commit.in) * item;
             dk_commit_save(&commit, n);
             memcpy(dk_vector(center, vector) + at, data + at, n * item);
+            DK_FAULT(DK_POINT_HALF);
         }
         dk_commit_end(&commit);
         dk_stripe_unlock(center, s);

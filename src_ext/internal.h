@@ -232,7 +232,10 @@ enum {
     DK_POINT_WRITTEN,
     DK_POINT_VERSION,
     DK_POINT_UNLOCKED,
-    DK_POINTS
+    DK_POINTS, /* of an exchange; then those of who mends a stripe */
+    DK_POINT_PUT_BACK,
+    DK_POINT_FORESEEN,
+    DK_POINT_MENDED
 };
 #ifdef DK_FAULTS
 void dk_fault(int point);

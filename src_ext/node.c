@@ -35,6 +35,7 @@ static void run_block(dk_center *center, const dk_pass *pass, uint64_t base, uin
         vectors[v] = role == DK_OUTSIDE ? (char *)pass->outside[v] + (at - base) * item : dk_vector(center, dk_vector_of(role)) + at * item;
     }
     pass->kernel(n, vectors, pass->scalars);
+    DK_FAULT(DK_POINT_HALF);
 }
 
 static uint64_t later(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -51,6 +52,7 @@ static dk_status run_pass_as(dk_center *center, const dk_pass *pass, uint32_t ho
         dk_commit_begin(&commit);
         for (; (n = dk_commit_block(&commit)); dk_commit_add(&commit, n)) {
             dk_commit_save(&commit, n);
+            DK_FAULT(DK_POINT_SAVED);
             run_block(center, pass, base, commit.begin + commit.in, n);
         }
         dk_commit_end(&commit);

@@ -57,9 +57,11 @@ void dk_undo_mend(dk_center *center, uint64_t index) {
     if (!stripe->mending) {
         if (area)
             put_back(center, area);
+        DK_FAULT(DK_POINT_PUT_BACK);
         foresee(stripe, area);
         DK_IN_ORDER();
         stripe->mending = 1;
+        DK_FAULT(DK_POINT_FORESEEN);
     }
     DK_IN_ORDER();
     fulfil(stripe);
@@ -71,4 +73,5 @@ void dk_undo_mend(dk_center *center, uint64_t index) {
     DK_IN_ORDER();
     stripe->mending = 0;
     DK_IN_ORDER();
+    DK_FAULT(DK_POINT_MENDED);
 }
