@@ -15,24 +15,27 @@ cdef class Call:
     cdef dk_call call
     cdef Slot slot
     cdef cnp.ndarray previous, held
-    cdef object kernel  # keeps the code of a numba kernel alive
+    cdef tuple kernels  # keeps the code of numba kernels alive
     cdef readonly tuple names
     cdef tuple accepted  # names of scalars; None: none were accepted yet
     cdef bint takes_previous
     cdef uint64_t length
     cdef int typenum
 
-    def __init__(self, Slot slot, kernel, roles, names, *, typenum, bint check_finite, double timeout, max_ahead=None, double patience=0,
-                 uint64_t statistics=0, statistic=None, bint in_rounds=False, cnp.ndarray held=None, uint32_t only_read=0):
+    def __init__(self, Slot slot, kernel, roles, names, *, typenum, double timeout, max_ahead=None, double patience=0,
+                 uint64_t statistics=0, statistic=None, looking=None, statistic_looking=None, bint in_rounds=False,
+                 cnp.ndarray held=None, uint32_t only_read=0):
         """statistics: how many elements, the last ones, the kernel ``statistic`` is for; held: as many, see dk_statistic.
 
+        looking: takes the kernel's place, and looks for NaN and infinity; statistic_looking: that of ``statistic``, where there is one.
         only_read: bits of the vectors that the kernel does not write.
         """
         memset(&self.call, 0, sizeof(self.call))
-        self.slot, self.kernel, self.names = slot, kernel, tuple(names)
+        self.slot, self.kernels, self.names = slot, (kernel, looking, statistic, statistic_looking), tuple(names)
         CHK(dk_worker_check(slot.handle, 0))
         self.call.worker = slot.handle
         self.call.kernel = <dk_kernel><size_t>(0 if kernel is None else kernel.address)
+        self.call.looking = <dk_looking><size_t>(0 if looking is None else looking.address)
         self.call.vectors = len(roles)
         for index, role in enumerate(roles):
             if role < DK_CENTER:
@@ -42,10 +45,11 @@ cdef class Call:
         self.takes_previous = DK_PREVIOUS in roles
         self.call.staleness_at = names.index("staleness") if "staleness" in names else -1
         self.call.workers_at = names.index("workers") if "workers" in names else -1
-        self.call.check_finite, self.call.timeout_s = check_finite, timeout
+        self.call.timeout_s = timeout
         self.call.bounded, self.call.max_ahead, self.call.patience_s = max_ahead is not None, max_ahead or 0, patience
         self.call.statistic.length, self.call.statistic.in_rounds, self.held = statistics, in_rounds, held
         self.call.statistic.kernel = <dk_kernel><size_t>(0 if statistic is None else statistic.address)
+        self.call.statistic.looking = <dk_looking><size_t>(0 if statistic_looking is None else statistic_looking.address)
         self.call.statistic.held = NULL if held is None else cnp.PyArray_DATA(held)
         self.length, self.typenum = slot.segment.layout()["length"], typenum
 

@@ -34,6 +34,8 @@ cdef extern from "dkcore.h" nogil:
     void dk_listen(dk_listener listener)
 
     ctypedef void (*dk_kernel)(size_t n, void *const *vectors, const double *scalars)
+    ctypedef size_t (*dk_looking)(size_t n, void *const *vectors, const double *scalars)
+    dk_looking dk_looking_find(const char *rule, const char *dtype, const char *isa)
     dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *isa)
     const char *dk_isa_at(size_t index)
     int dk_isa_runs(const char *isa)
@@ -105,6 +107,7 @@ cdef extern from "dkcore.h" nogil:
     ctypedef struct dk_statistic:
         uint64_t length
         dk_kernel kernel
+        dk_looking looking
         void *held
         int32_t in_rounds
         double sharers
@@ -112,13 +115,13 @@ cdef extern from "dkcore.h" nogil:
     ctypedef struct dk_call:
         dk_worker *worker
         dk_kernel kernel
+        dk_looking looking
         void *previous
         int32_t vectors
         int32_t role[8]
         uint32_t only_read
         int32_t staleness_at
         int32_t workers_at
-        int32_t check_finite
         dk_status status
         double scalars[16]
         dk_statistic statistic

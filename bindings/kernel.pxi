@@ -10,10 +10,12 @@ def instruction_sets():
     return found
 
 
-def find_kernel(str rule, str dtype, str isa=None):
-    """Address of the built-in kernel, or 0. isa None: the widest that runs here."""
+def find_kernel(str rule, str dtype, str isa=None, bint looking=False):
+    """Address of the built-in kernel, or 0. isa None: the widest that runs here. looking: of that which looks at the worker."""
     cdef bytes encoded = b"" if isa is None else isa.encode()
     cdef const char *wanted = NULL
     if isa is not None:
         wanted = encoded
+    if looking:
+        return <size_t>dk_looking_find(rule.encode(), dtype.encode(), wanted)
     return <size_t>dk_kernel_find(rule.encode(), dtype.encode(), wanted)

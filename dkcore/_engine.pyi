@@ -77,7 +77,7 @@ class SlotView(TypedDict):
 
 def listen() -> None: ...
 def instruction_sets() -> list[str]: ...
-def find_kernel(rule: str, dtype: str, isa: str | None = None) -> int: ...
+def find_kernel(rule: str, dtype: str, isa: str | None = None, looking: bool = False) -> int: ...
 def sweep(name: str) -> bool: ...
 def codec_bytes(kind: int, itemsize: int, fraction: float, n: int) -> int: ...
 def encode(kind: int, fraction: float, values: NDArray[Any], residual: NDArray[Any] | None, data: NDArray[np.uint8]) -> None: ...
@@ -166,12 +166,13 @@ class Call:
         names: Sequence[str],
         *,
         typenum: int,
-        check_finite: bool,
         timeout: float,
         max_ahead: int | None = None,
         patience: float = 0,
         statistics: int = 0,
         statistic: Compiled | None = None,
+        looking: Compiled | None = None,
+        statistic_looking: Compiled | None = None,
         in_rounds: bool = False,
         held: NDArray[Any] | None = None,
         only_read: int = 0,

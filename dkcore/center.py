@@ -59,15 +59,16 @@ class Center(NodeCenter):
         merge_compression: str = "none",
         merge_timeout: float = 60.0,
         on_node_loss: str = "stop",
+        undo: str | None = None,
     ) -> Self:
         """The center of this node for a Keras model or a flat array, with rank 0's values; every rank of ``world`` calls it.
 
         On several nodes their centers are merged while workers train, see `dkcore.merge.settings.Merging` for the settings. rule:
-        or its name; needed for rules with state vectors and for synchronous methods. LayoutError, on every rank, when models
-        differ.
+        or its name; needed for rules with state vectors and for synchronous methods. undo: see `create`. LayoutError, on every rank,
+        when models differ.
         """
         settings = Merging(merge_every, merge_compression, merge_timeout, on_node_loss)
-        return join(cls, model, world, rule=rule, settings=settings, timeout=timeout, note=note)
+        return join(cls, model, world, rule=rule, settings=settings, timeout=timeout, note=note, undo=undo)
 
     def finish(self) -> None:
         """Wait until every rank of the job has called this: then the center is final, and equal bit for bit on all nodes.

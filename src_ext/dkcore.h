@@ -52,15 +52,19 @@ void dk_listen(dk_listener listener);
 
 /* n elements; vectors in the order of the rule's signature; scalars likewise, always double. */
 typedef void (*dk_kernel)(size_t n, void *const *vectors, const double *scalars);
+/* As a kernel, but it looks at the worker, and stops before elements of which one is NaN or infinite: returns how many it did. */
+typedef size_t (*dk_looking)(size_t n, void *const *vectors, const double *scalars);
 typedef int (*dk_finite)(size_t n, const void *vector); /* 1 when all n are finite */
 
 typedef struct dk_builtin {
     const char *rule, *dtype, *isa;
     dk_kernel kernel;
+    dk_looking looking; /* NULL: it has no worker to look at */
 } dk_builtin;
 
 /* The kernel of a built-in rule for an instruction set (NULL: the widest that runs here), or NULL. Generated from dkcore/rules.py. */
 dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *isa);
+dk_looking dk_looking_find(const char *rule, const char *dtype, const char *isa);
 const char *dk_isa_at(size_t index); /* those built in, widest first, then NULL */
 int dk_isa_runs(const char *isa);    /* 1 when it was built in and this processor has it */
 const char *dk_isa_best(void);
@@ -155,7 +159,8 @@ enum { DK_OUTSIDE = -1, DK_CENTER = 0, DK_WORKER = 1, DK_PREVIOUS = 2, DK_STATE 
 typedef struct dk_statistic {
     uint64_t length;  /* elements; 0: none */
     dk_kernel kernel; /* of (center, worker, what the worker held); in rounds: of (first state, worker). One scalar: sharers */
-    void *held;       /* length elements: what the worker held of them after its last exchange; NULL: `previous` has it */
+    dk_looking looking;
+    void *held; /* length elements: what the worker held of them after its last exchange; NULL: `previous` has it */
     int32_t in_rounds;
     double sharers; /* OUT: live workers of this node; in rounds: how many have come to the stripe since the gate last opened */
 } dk_statistic;
@@ -163,13 +168,13 @@ typedef struct dk_statistic {
 /* One prepared exchange. Addresses of it travel to other libraries (the TensorFlow op), so it is plain data. */
 typedef struct dk_call {
     dk_worker *worker;
-    dk_kernel kernel;
-    void *previous; /* length elements, or NULL when the rule does not name p */
+    dk_kernel kernel;   /* NULL: a pull */
+    dk_looking looking; /* NULL: nobody looks at the worker; otherwise it takes the kernel's place */
+    void *previous;     /* length elements, or NULL when the rule does not name p */
     int32_t vectors, role[DK_MAX_VECTORS];
     uint32_t only_read;               /* bits of the vectors that the kernel does not write: none of them is saved for an undo */
     int32_t staleness_at, workers_at; /* where the engine writes these scalars; -1: the rule does not name them */
-    int32_t check_finite;
-    dk_status status; /* OUT: of the last run */
+    dk_status status;                 /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
     dk_statistic statistic;
     double timeout_s;   /* for one stripe */
@@ -221,26 +226,8 @@ typedef struct dk_pulse {
 } dk_pulse;
 dk_status dk_center_pulse(dk_center *center, dk_pulse *out);
 
-/* A gate: members arrive and wait; a coordinator sees them come, does what is to be done, and opens. */
-enum { DK_GATE_ROUND = 0, DK_GATE_FINISH = 1, DK_GATES = 2 };
-typedef struct dk_gate_view {
-    uint32_t members, arrived;
-} dk_gate_view;
-dk_status dk_gate_members(dk_center *center, uint32_t gate, int32_t change, int absolute);
-dk_status dk_gate_arrive(dk_center *center, uint32_t gate, uint32_t *ticket); /* does not wait */
-/* DK_TIMEOUT, without a sentence, when it was not opened in time. */
-dk_status dk_gate_wait(dk_center *center, uint32_t gate, uint32_t ticket, double timeout_s);
-/* Until all members have arrived, or the time is up: see what came. */
-dk_status dk_gate_await(dk_center *center, uint32_t gate, double timeout_s, dk_gate_view *out);
-dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived);
-
-/* Members: as many as slots, each has reached a phase, 0 at first; phases only rise. Who leaves has reached them all. */
-#define DK_LEFT UINT32_MAX
-dk_status dk_member_reach(dk_center *center, uint32_t member, uint32_t phase);
-/* Until the members first ... end - 1 have reached the phase, or the time is up. slowest: OUT, what all of them have reached. */
-dk_status dk_member_await(dk_center *center, uint32_t first, uint32_t end, uint32_t phase, double timeout_s, uint32_t *slowest);
-
 #include "codec.h"
+#include "gate.h"
 #include "range.h"
 
 #ifdef __cplusplus

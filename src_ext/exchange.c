@@ -3,7 +3,8 @@
 #include "pass.h"
 #include "undo.h"
 
-static void run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+/* Each of these returns how many elements it did: fewer than n, if one of those that follow is not finite. */
+static uint64_t run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
     dk_call *call = pass->call;
     void *vectors[DK_MAX_VECTORS];
     for (int v = 0; v < call->vectors; v++) {
@@ -15,62 +16,55 @@ static void run_rule(const pass *pass, char *weights, uint64_t at, uint64_t n) {
         else
             vectors[v] = dk_vector(pass->center, dk_vector_of(role)) + at * pass->item;
     }
+    if (call->looking)
+        return call->looking(n, vectors, call->scalars);
     call->kernel(n, vectors, call->scalars);
+    return n;
 }
 
-static void run_statistic(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+static uint64_t run_statistic(const pass *pass, char *weights, uint64_t at, uint64_t n) {
     const dk_statistic *statistic = &pass->call->statistic;
     void *vectors[] = {dk_vector(pass->center, statistic->in_rounds ? 1 : 0) + at * pass->item, weights, NULL};
     if (!statistic->in_rounds)
         vectors[2] = held(pass, at);
+    if (pass->call->looking)
+        return statistic->looking(n, vectors, &statistic->sharers);
     statistic->kernel(n, vectors, &statistic->sharers);
+    return n;
 }
 
-static void run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
-    if (at + n <= pass->split) {
-        run_rule(pass, weights, at, n);
-    } else {
-        uint64_t ruled = at < pass->split ? pass->split - at : 0;
-        if (ruled)
-            run_rule(pass, weights, at, ruled);
-        run_statistic(pass, weights + ruled * pass->item, at + ruled, n - ruled);
-    }
+static uint64_t run_block(const pass *pass, char *weights, uint64_t at, uint64_t n) {
+    uint64_t ruled = at >= pass->split ? 0 : pass->split - at < n ? pass->split - at : n;
+    uint64_t done = ruled ? run_rule(pass, weights, at, ruled) : 0;
+    if (done == ruled && ruled < n)
+        done += run_statistic(pass, weights + ruled * pass->item, at + ruled, n - ruled);
     DK_FAULT(DK_POINT_HALF);
+    return done;
 }
 
-static dk_status refuse(const pass *pass, dk_finite finite, const char *weights, uint64_t at) {
+static dk_status refuse(const pass *pass, const char *weights, uint64_t at) {
+    dk_finite finite = dk_finite_for(pass->item);
     for (; finite(1, weights); weights += pass->item)
         at++;
     pass->call->bad_element = at;
     return dk_fail(DK_NOT_FINITE, "NaN or infinity in the worker's element %llu", (unsigned long long)at);
 }
 
-/* What is not finite never reaches the center: the blocks before it are exchanged, it and those after it are not. */
-static dk_status run_blocks(const pass *pass, dk_commit *commit, cursor at, uint64_t most, dk_finite finite, int save) {
+/* What is not finite never reaches the center: elements before it are exchanged, it and those after it are not. */
+static dk_status run_blocks(const pass *pass, dk_commit *commit, cursor at, uint64_t most, int save) {
     for (uint64_t i = commit->begin, end = i + commit->length, n; i < end; i += n) {
         char *weights = address(&pass->weights, &at, pass->item);
         n = piece(&pass->weights, &at, i, end);
         n = n < most ? n : most;
-        if (finite && !finite(n, weights))
-            return refuse(pass, finite, weights, i);
         if (save)
             dk_commit_save(commit, n);
         DK_FAULT(DK_POINT_SAVED);
-        run_block(pass, weights, i, n);
+        uint64_t done = run_block(pass, weights, i, n);
         if (save)
-            dk_commit_add(commit, n);
+            dk_commit_add(commit, done);
         DK_FAULT(DK_POINT_ADDED);
-        advance(&pass->weights, &at, n);
-    }
-    return DK_OK;
-}
-
-static dk_status look_ahead(const pass *pass, const dk_commit *commit, cursor at, dk_finite finite) {
-    for (uint64_t i = commit->begin, end = i + commit->length, n; i < end; i += n) {
-        char *weights = address(&pass->weights, &at, pass->item);
-        n = piece(&pass->weights, &at, i, end);
-        if (!finite(n, weights))
-            return refuse(pass, finite, weights, i);
+        if (done < n)
+            return refuse(pass, weights + done * pass->item, i + done);
         advance(&pass->weights, &at, n);
     }
     return DK_OK;
@@ -78,15 +72,15 @@ static dk_status look_ahead(const pass *pass, const dk_commit *commit, cursor at
 
 /* Where a stripe is all or nothing it is one block, although the worker's segments cut it, and the kernel runs on pieces. */
 static dk_status run_stripe(const pass *pass, dk_commit *commit, cursor at) {
-    dk_finite finite = pass->call->check_finite ? dk_finite_for(pass->item) : NULL;
     if (pass->center->layout.undo != DK_UNDO_STRIPE)
-        return run_blocks(pass, commit, at, finite || commit->area ? DK_BLOCK : UINT64_MAX, finite, 1);
-    if (finite)
-        DK_CHECK(look_ahead(pass, commit, at, finite));
+        return run_blocks(pass, commit, at, commit->area ? DK_BLOCK : UINT64_MAX, 1);
     dk_commit_save(commit, commit->length);
-    run_blocks(pass, commit, at, UINT64_MAX, NULL, 0);
-    dk_commit_add(commit, commit->length);
-    return DK_OK;
+    dk_status status = run_blocks(pass, commit, at, UINT64_MAX, 0);
+    if (status == DK_OK)
+        dk_commit_add(commit, commit->length);
+    else
+        dk_commit_take_back(commit);
+    return status;
 }
 
 /* Who hands a statistic in is told how many have done so in this round. */
@@ -150,6 +144,8 @@ static dk_status check_call(const dk_call *call, const dk_center *center) {
             return dk_fail(DK_INVALID, "the rule has more state vectors than center %s (%u)", center->name, center->header->layout.states);
     const dk_statistic *statistic = &call->statistic;
     int nowhere = statistic->in_rounds ? center->header->layout.states == 0 : !statistic->held && !call->previous;
+    if (call->looking && statistic->length && !statistic->looking)
+        return dk_fail(DK_INVALID, "a kernel that looks at the worker, and another for statistics that does not");
     if (statistic->length > center->header->layout.length || (statistic->length && nowhere))
         return dk_fail(DK_INVALID, "%llu statistics in a center of %llu, and %s memory for what was held of them",
                        (unsigned long long)statistic->length, (unsigned long long)center->header->layout.length, nowhere ? "no" : "some");

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "dkcore.h"
+#include "fault.h"
 
 #define DK_MAGIC 0x65726f636b64ull /* "dkcore", as a little-endian number: another byte order reads as another magic */
 #define DK_LINE 128
@@ -84,6 +85,9 @@ typedef struct dk_undo {
     uint32_t vectors, arrivals;
 } dk_undo;
 
+typedef void (*dk_copy)(size_t bytes, const void *restrict from, void *restrict to); /* whole elements */
+dk_copy dk_copy_best(void);
+
 struct dk_center {
     char name[256];
     int fd; /* holds the shared flock: while it is open the segment lives */
@@ -96,6 +100,7 @@ struct dk_center {
     dk_slot *slots;
     _Atomic uint32_t *members; /* as many as slots; see member.c */
     dk_stripe *stripes;
+    dk_copy copy;
     _Atomic uint32_t calls, gone, holders; /* see calls.c; holders: the handle, and each worker's */
     dk_worker *workers;
     dk_center *next;
@@ -203,6 +208,7 @@ dk_status dk_file_reserve(int fd, const char *name, uint64_t at, uint64_t bytes)
 
 /* Of a stripe whose lock's owner died, for who has the lock now: the stripe is whole again, and the lock consistent. */
 void dk_undo_mend(dk_center *center, uint64_t stripe);
+void dk_undo_put_back(const dk_center *center, const dk_undo *area);
 dk_status dk_lock_init(pthread_mutex_t *lock); /* robust, and shared by processes */
 dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, double timeout_s);
 /* DK_TIMEOUT, without a sentence, when another holds it. */
@@ -221,27 +227,5 @@ void dk_sleep_on(_Atomic uint32_t *word, uint32_t value, double seconds);
 uint64_t dk_slowest_here(const dk_center *center);
 /* Bounded staleness: waits until this worker is not too far ahead. */
 dk_status dk_pace_keep(const dk_call *call);
-
-/* Labelled points where a test build kills the process; nothing in any other build. */
-enum {
-    DK_POINT_BEFORE,
-    DK_POINT_LOCKED,
-    DK_POINT_SAVED, /* a block is about to be written */
-    DK_POINT_HALF,  /* it is written, and not yet in */
-    DK_POINT_ADDED,
-    DK_POINT_WRITTEN,
-    DK_POINT_VERSION,
-    DK_POINT_UNLOCKED,
-    DK_POINTS, /* of an exchange; then those of who mends a stripe */
-    DK_POINT_PUT_BACK,
-    DK_POINT_FORESEEN,
-    DK_POINT_MENDED
-};
-#ifdef DK_FAULTS
-void dk_fault(int point);
-#define DK_FAULT(point) dk_fault(point)
-#else
-#define DK_FAULT(point) ((void)0)
-#endif
 
 #endif

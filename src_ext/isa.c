@@ -7,8 +7,9 @@
     extern const dk_builtin dk_builtins_##ISA[];         \
     extern const dk_scan dk_scans_##ISA[];               \
     int dk_finite32_##ISA(size_t n, const void *vector); \
-    int dk_finite64_##ISA(size_t n, const void *vector);
-#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_scans_##ISA, dk_finite32_##ISA, dk_finite64_##ISA}
+    int dk_finite64_##ISA(size_t n, const void *vector); \
+    void dk_copy_##ISA(size_t bytes, const void *restrict from, void *restrict to);
+#define ENTRY(ISA) {#ISA, dk_builtins_##ISA, dk_scans_##ISA, dk_finite32_##ISA, dk_finite64_##ISA, dk_copy_##ISA}
 
 DECLARE(baseline)
 #ifdef DK_HAVE_avx2
@@ -23,6 +24,7 @@ typedef struct isa {
     const dk_builtin *builtins;
     const dk_scan *scans;
     dk_finite finite32, finite64;
+    dk_copy copy;
 } isa;
 
 static const isa sets[] = {
@@ -62,15 +64,27 @@ const char *dk_isa_best(void) { return find(NULL)->name; }
 
 dk_finite dk_finite_for(uint32_t itemsize) { return itemsize == 4 ? find(NULL)->finite32 : find(NULL)->finite64; }
 
+dk_copy dk_copy_best(void) { return find(NULL)->copy; }
+
 const dk_scan *dk_scan_find(uint32_t itemsize, const char *name) {
     const isa *set = find(name);
     return set ? &set->scans[itemsize == 8] : NULL;
 }
 
-dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *name) {
+static const dk_builtin *find_builtin(const char *rule, const char *dtype, const char *name) {
     const isa *set = find(name);
     for (const dk_builtin *b = set ? set->builtins : NULL; b && b->rule; b++)
         if (!strcmp(b->rule, rule) && !strcmp(b->dtype, dtype))
-            return b->kernel;
+            return b;
     return NULL;
+}
+
+dk_kernel dk_kernel_find(const char *rule, const char *dtype, const char *name) {
+    const dk_builtin *found = find_builtin(rule, dtype, name);
+    return found ? found->kernel : NULL;
+}
+
+dk_looking dk_looking_find(const char *rule, const char *dtype, const char *name) {
+    const dk_builtin *found = find_builtin(rule, dtype, name);
+    return found ? found->looking : NULL;
 }

@@ -46,6 +46,7 @@ void dk_layout_find(dk_center *center) {
     center->slots = (dk_slot *)(base + center->header->slots_at);
     center->members = (_Atomic uint32_t *)(base + center->header->members_at);
     center->stripes = (dk_stripe *)(base + center->header->stripes_at);
+    center->copy = dk_copy_best();
 }
 
 char *dk_vector(const dk_center *center, uint32_t index) {

@@ -9,7 +9,7 @@
 #include "undo.h"
 
 /* The block that was open: its elements may be half written. */
-static void put_back(const dk_center *center, const dk_undo *area) {
+void dk_undo_put_back(const dk_center *center, const dk_undo *area) {
     uint64_t progress = atomic_load_explicit(&area->progress, memory_order_relaxed);
     uint64_t item = center->header->layout.itemsize, saved = progress & UINT32_MAX, at = area->begin + (progress >> 32);
     const char *room = (const char *)(area + 1);
@@ -56,7 +56,7 @@ void dk_undo_mend(dk_center *center, uint64_t index) {
         area = NULL; /* its owner is elsewhere, or died before it began to write, or after it was through */
     if (!stripe->mending) {
         if (area)
-            put_back(center, area);
+            dk_undo_put_back(center, area);
         DK_FAULT(DK_POINT_PUT_BACK);
         foresee(stripe, area);
         DK_IN_ORDER();

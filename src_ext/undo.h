@@ -77,7 +77,7 @@ static inline void dk_commit_save(const dk_commit *commit, uint64_t n) {
     char *room = (char *)(area + 1);
     for (uint32_t k = 0, left = commit->vectors; left; k++, left >>= 1)
         if (left & 1) {
-            memcpy(room, dk_vector(commit->center, k) + at, n * item);
+            commit->center->copy(n * item, dk_vector(commit->center, k) + at, room);
             room += header->undo_block * item;
         }
     DK_IN_ORDER();
@@ -92,6 +92,12 @@ static inline void dk_commit_add(dk_commit *commit, uint64_t n) {
     if (commit->area)
         atomic_store_explicit(&commit->area->progress, commit->in << 32, memory_order_relaxed);
     DK_IN_ORDER();
+}
+
+/* The owner itself gives up a block that it has only half written. */
+static inline void dk_commit_take_back(const dk_commit *commit) {
+    if (commit->area)
+        dk_undo_put_back(commit->center, commit->area);
 }
 
 /* It counts if any of it is in. Hand-ins are counted when they are whole. */

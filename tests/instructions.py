@@ -62,10 +62,10 @@ def margin(made_with: str) -> float:
 
 
 def count(rule: str, size: int, finite: bool) -> Count:
-    """Of one exchange of the baseline's kernel; with a look for NaN, also by the instruction set that looked."""
+    """Of one exchange of the baseline's kernel, and of the instruction set that saves what it may undo."""
     few, isa = collect(REGISTRY[rule], size, finite, EXCHANGES)
     many, _ = collect(REGISTRY[rule], size, finite, 2 * EXCHANGES)
-    return Count(f"{rule}/{size}" + (f"/finite:{isa}" if finite else ""), (many - few) // EXCHANGES)
+    return Count(f"{rule}/{size}{'/finite' if finite else ''}:{isa}", (many - few) // EXCHANGES)
 
 
 def collect(rule: Rule, size: int, finite: bool, exchanges: int) -> tuple[int, str]:

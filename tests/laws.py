@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from dkcore.engine.compile import compile_kernel, instruction_sets
+from dkcore.engine.emit import LOOK
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.formula.rule import Rule
 from dkcore.rules import REGISTRY
@@ -17,6 +18,7 @@ WAYS = (*instruction_sets(), "numba")
 LANES = (2, 4, 8, 16)  # numbers in a register, of either dtype and any instruction set
 SIZES = sorted({0, 1, 10_007} | {lanes + by for lanes in LANES for by in (-1, 0, 1)})
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
+LOOKING = ctypes.CFUNCTYPE(ctypes.c_size_t, *KERNEL._argtypes_)
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 1e-310, 3e38, -1e300)
 
 
@@ -49,9 +51,18 @@ def reference(rule: Rule, vectors: list[np.ndarray], scalars: dict[str, float]) 
 def run(address: int, vectors: list[np.ndarray], scalars: dict[str, float]) -> list[np.ndarray]:
     """All vectors after a native kernel ran on copies of them."""
     copies = [vector.copy() for vector in vectors]
-    places = (ctypes.c_void_p * len(copies))(*(copy.ctypes.data for copy in copies))
-    KERNEL(address)(copies[0].size, places, (ctypes.c_double * max(len(scalars), 1))(*scalars.values()))
+    KERNEL(address)(copies[0].size, pointers(copies), numbers(scalars))
     return copies
+
+
+def pointers(arrays: list[np.ndarray]) -> ctypes.Array:
+    """The second argument of a kernel."""
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+def numbers(scalars: dict[str, float]) -> ctypes.Array:
+    """And the third."""
+    return (ctypes.c_double * max(len(scalars), 1))(*scalars.values())
 
 
 def assert_same_bits(found: list[np.ndarray], wanted: list[np.ndarray], names: tuple[str, ...]) -> None:
@@ -69,6 +80,23 @@ def kernel_equals_numpy(rule: Rule, dtype: str, way: str) -> None:
     for size in SIZES:
         vectors, scalars = vectors_of(rule, dtype, size), scalars_of(rule)
         assert_same_bits(run(address, vectors, scalars), reference(rule, vectors, scalars), rule.vectors)
+
+
+def looking_kernel_equals_numpy(rule: Rule, dtype: str, way: str) -> None:
+    """One that looks at the worker does the same up to what is not finite: it stops before, but not far before."""
+    address = compile_kernel(rule, dtype, way, looking=True).address
+    for size in SIZES:
+        vectors, scalars = vectors_of(rule, dtype, size), scalars_of(rule)
+        worker = vectors[rule.vectors.index("w")]
+        worker[: size // 2] = np.arange(size // 2)  # finite
+        places = [vector.copy() for vector in vectors]
+        bad = np.flatnonzero(~np.isfinite(worker))
+        done = LOOKING(address)(size, pointers(places), numbers(scalars))
+        first = bad[0] if bad.size else size
+        assert done == first if not bad.size else done <= first < done + LOOK
+        head = [vector[:done] for vector in vectors]
+        assert_same_bits([place[:done] for place in places], reference(rule, head, scalars), rule.vectors)
+        assert_same_bits([place[done:] for place in places], [vector[done:] for vector in vectors], rule.vectors)
 
 
 def replay_equals_formula(rule: Rule, dtype: str) -> None:

@@ -17,6 +17,7 @@ from dkcore.engine.segments import Closed, full_name, itemsize_of, sweep_orphans
 from dkcore.engine.worker import COUNTED, Worker, validated
 from dkcore.errors import LayoutError, MergeError, RuleError, expected
 from dkcore.formula.rule import Rule
+from dkcore.formula.synchronous import undo_for
 from dkcore.ranks.shm import PREFIX
 from dkcore.registry import rule_of, state_of
 
@@ -47,6 +48,7 @@ class NodeCenter(Exchanging):
         self.note: str = layout["note"]
         self.digest: int = layout["digest"]
         self.statistics: int = layout["statistics"]
+        self.undo: str = layout["undo"]
         self.own_worker: Worker | None = None
         self.calls = {}
         self.rule: Rule | Synchronous | None = None
@@ -67,15 +69,15 @@ class NodeCenter(Exchanging):
     @classmethod
     def create(cls, array: npt.ArrayLike, *, name: str | None = None, slots: int = 64, states: int | None = None,
                stripe_bytes: int = 131072, digest: int = 0, note: str = "", rule: "str | Rule | Synchronous | None" = None,
-               statistics: int = 0) -> Self:  # fmt: skip
+               statistics: int = 0, undo: str | None = None) -> Self:  # fmt: skip
         """A new center with the values of ``array`` (flat or not; float32 or float64).
 
         name: of letters, digits, ``. _ -``; one is made up when None. slots: workers at most. rule: that workers will exchange
         by; its states then lie beside the center, born zero, and `snapshot` finds them by name. states: how many, where no
         rule is given. stripe_bytes: what one lock guards. digest: of the model's layout; who attaches with another one is
-        refused. note: up to 1023 bytes of text for monitors. statistics: how many elements, the last ones, are averaged instead of
-        moved by rules, as ``Replica.statistics`` says of a model.
-        NoRoomError when shared memory is too small, FileExistsError when the name is in use.
+        refused. note: up to 1023 bytes of text for monitors. statistics: how many elements, the last ones, are averaged, and not moved
+        by rules. undo: what is taken back in a stripe whose worker was killed within it: ``"block"``, the block under way;
+        ``"stripe"``, all, the default of synchronous methods; or ``"none"``. NoRoomError when shared memory is too small, FileExistsError when the name is in use.
         """
         values = np.ascontiguousarray(array).ravel()
         if values.dtype not in (np.float32, np.float64) or values.size == 0:
@@ -88,8 +90,8 @@ class NodeCenter(Exchanging):
         validate_memory(values.nbytes * (1 + states))
         sweep_orphans()
         name = f"{PREFIX}{secrets.token_hex(6)}" if name is None else full_name(name)
-        stripe_length = max(stripe_bytes // values.itemsize, 1)
-        segment = engine().Segment.create(name, values, stripe_length, states, slots, digest, note, statistics)
+        options = (states, slots, digest, note, statistics, undo_for(undo, rule))
+        segment = engine().Segment.create(name, values, max(stripe_bytes // values.itemsize, 1), *options)
         return cls(segment, name).knowing(rule)
 
     @classmethod
@@ -174,10 +176,9 @@ class NodeCenter(Exchanging):
 
     @property
     def counts(self) -> "Counts":
-        """live workers; deaths: owners that never released their slot; recovered: stripes that one of them was writing or reading.
+        """live workers; deaths: owners that never released their slot; recovered: stripes that one of them held.
 
-        Of commits that a death ended, each to a stripe: undone, of which nothing is in; kept, of which the first blocks are in, with
-        so many elements altogether.
+        Of commits to a stripe that a death ended: undone, nothing of them is in; kept, the first blocks are, so many elements in all.
         """
         return self.segment.counts()
 

@@ -31,7 +31,7 @@ KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)
 
 @dataclass(frozen=True)
 class Kernel:
-    """Native code of a rule: its address (a dk_kernel of src_ext/dkcore.h), who made it, and what keeps it alive."""
+    """Native code of a rule: its address (a dk_kernel or dk_looking of src_ext/dkcore.h), who made it, and what keeps it alive."""
 
     address: int
     made_by: str
@@ -48,11 +48,11 @@ def instruction_sets() -> list[str]:
     return engine().instruction_sets()
 
 
-def compile_kernel(rule: Rule | str, dtype: npt.DTypeLike, via: str | None = None) -> Kernel:
+def compile_kernel(rule: Rule | str, dtype: npt.DTypeLike, via: str | None = None, looking: bool = False) -> Kernel:
     """The kernel of a rule, or of the built-in one of that name, for float32 or float64.
 
     via: ``"numba"``, the name of an instruction set (``"avx2"``), or None: the C kernel of the widest set for a built-in
-    rule, numba for any other. RuleError when there is no such kernel.
+    rule, numba for any other. looking: one that stops before NaN and infinity in the worker. RuleError when there is no such kernel.
     """
     name = np.dtype(dtype).name
     if name not in emit.TYPES:
@@ -65,8 +65,8 @@ def compile_kernel(rule: Rule | str, dtype: npt.DTypeLike, via: str | None = Non
         builtin = None  # one of the same name
     if via == "numba" or (via is None and builtin is None):
         # Keyed by what is computed, not by the name: a notebook defines the same rule again and again.
-        return numba_kernel(emit.python_kernel(found, name), name)
-    address = engine().find_kernel(builtin.name, name, via) if builtin is not None else 0
+        return numba_kernel(emit.python_kernel(found, name, looking), name, looking)
+    address = engine().find_kernel(builtin.name, name, via, looking) if builtin is not None else 0
     if not address:
         have = ", ".join(["numba", *(instruction_sets() if builtin is not None else [])])
         raise RuleError(expected(f"a kernel of {found.name!r} among: {have}", via, "Pass via=None for the best."))
@@ -74,12 +74,13 @@ def compile_kernel(rule: Rule | str, dtype: npt.DTypeLike, via: str | None = Non
 
 
 @functools.cache
-def numba_kernel(source: str, dtype: str) -> Kernel:
+def numba_kernel(source: str, dtype: str, looking: bool = False) -> Kernel:
     """Compile emitted Python. It goes through a file, since numba cannot cache a function made from a string."""
     import numba
 
     real = numba.from_dtype(np.dtype(dtype))
-    signature = numba.types.void(numba.types.intp, numba.types.CPointer(numba.types.CPointer(real)), numba.types.CPointer(numba.float64))
+    returned = numba.types.intp if looking else numba.types.void
+    signature = returned(numba.types.intp, numba.types.CPointer(numba.types.CPointer(real)), numba.types.CPointer(numba.float64))
     compiled = functools.partial(numba.cfunc, signature, nopython=True, error_model="numpy")
     try:
         code = compiled(cache=True)(load(source))

@@ -14,7 +14,7 @@ from dkcore.formula.trace import Node
 if TYPE_CHECKING:
     from dkcore.engine.codec_formulas import Pass
 
-__all__ = ["c_kernel", "c_source", "only_read", "python_kernel"]
+__all__ = ["c_kernel", "c_source", "looks", "only_read", "python_kernel"]
 
 SYMBOLS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=", "greater": ">"}
 SYMBOLS |= {"greater_equal": ">=", "equal": "==", "not_equal": "!=", "bitwise_and": "&", "bitwise_or": "|"}
@@ -24,6 +24,8 @@ BOTH = {"negative": "-{0}", "square": "{0} * {0}"} | {op: f"{{0}} {symbol} {{1}}
 TYPES = {"float32": "float", "float64": "double"}
 MACROS = {"DK_SQRT": "sqrt", "DK_ABS": "fabs", "DK_RINT": "rint"}
 STORAGES = ("same", "bf16", "fp16", "int8")  # kinds of a node that is stored in another format; see src_ext/storage.h
+MOST = {"float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}  # what is finite is not beyond it
+LOOK = 128  # elements that a kernel looks at, then exchanges: DK_LOOK of src_ext/kernel.h
 LETTERS = {"vector": "x", "scalar": "k", "mask": "m", "flag": "m"} | dict.fromkeys(STORAGES, "s")
 
 
@@ -96,13 +98,22 @@ def pointer(vector: str) -> str:
     return f"{vector}_"
 
 
-def c_kernel(rule: "Rule | Pass", dtype: str) -> str:
-    """The kernel as a C function ``DK_NAME(rule_dtype)``; see dk_kernel in src_ext/dkcore.h for its arguments."""
+def looks(rule: "Rule | Pass") -> bool:
+    """Whether it has a worker, which a kernel may look at."""
+    return isinstance(rule, Rule) and "w" in rule.vectors
+
+
+def c_kernel(rule: "Rule | Pass", dtype: str, looking: bool = False) -> str:
+    """The kernel as a C function ``DK_NAME(rule_dtype)``; see dk_kernel in src_ext/dkcore.h for its arguments.
+
+    looking: as ``DK_NAME(rule_dtype_looking)``, see dk_looking there.
+    """
     real = TYPES[dtype]
     types = dict.fromkeys(STORAGES, "int32_t") | {"double": "double", "cast": real, "flag": "int", "T": real, "mask": "int", "same": real}
     before, inside = lines_of(rule, C)
     constant = "    const {0} {1} = {2};"
-    out = [f"static void DK_NAME({rule.name}_{dtype})(size_t n, void *const *vectors, const double *scalars) {{"]
+    returns, suffix = ("size_t", "_looking") if looking else ("void", "")
+    out = [f"static {returns} DK_NAME({rule.name}_{dtype}{suffix})(size_t n, void *const *vectors, const double *scalars) {{"]
     stored = {name for name, _ in stores(rule)}
     for index, name in enumerate(rule.vectors):
         qualifier = "" if name in stored else "const "
@@ -113,21 +124,50 @@ def c_kernel(rule: "Rule | Pass", dtype: str) -> str:
         out.append(constant.format(types[kind], name, f"({real}){text}" if kind == "cast" else text))
     if not rule.scalars:
         out.append("    (void)scalars;")
-    out.append("    for (size_t i = 0; i < n; i++) {")
-    out += ["    " + constant.format(types[kind], name, text) for kind, name, text in inside]
-    out += [f"        {pointer(name)}[i] = {value};" for name, value in stores(rule)]
-    return "\n".join([*out, "    }", "}"]) + "\n"
+    body = ["    " + constant.format(types[kind], name, text) for kind, name, text in inside]
+    body += [f"        {pointer(name)}[i] = {value};" for name, value in stores(rule)]
+    if looking:
+        out += [
+            "    for (size_t at = 0, end; at < n; at = end) {",
+            "        end = n - at < DK_LOOK ? n : at + DK_LOOK;",
+            f"        if (!dk_look_{dtype}(end - at, {pointer('w')} + at))",
+            "            return at;",
+            "        for (size_t i = at; i < end; i++) {",
+            *(f"    {line}" for line in body),
+            "        }",
+            "    }",
+            "    return n;",
+        ]
+    else:
+        out += ["    for (size_t i = 0; i < n; i++) {", *body, "    }"]
+    return "\n".join([*out, "}"]) + "\n"
 
 
-def python_kernel(rule: Rule, dtype: str) -> str:
-    """The kernel as Python source that numba compiles: a function ``kernel(n, vectors, scalars)``."""
+def python_kernel(rule: Rule, dtype: str, looking: bool = False) -> str:
+    """The kernel as Python source that numba compiles: a function ``kernel(n, vectors, scalars)``. looking: see dk_looking."""
     before, inside = lines_of(rule, PYTHON)
     out = ["from math import sqrt", f"from numpy import {dtype} as T, rint", "", "", "def kernel(n, vectors, scalars):"]
     out += [f"    {pointer(name)} = vectors[{index}]" for index, name in enumerate(rule.vectors)]
     out += [f"    {name} = {f'T({text})' if kind == 'cast' else text}" for kind, name, text in before]
-    out += ["    for i in range(n):"]
-    out += [f"        {name} = {text}" for _, name, text in inside]
-    out += [f"        {pointer(name)}[i] = {value}" for name, value in stores(rule)]
+    body = [f"        {name} = {text}" for _, name, text in inside]
+    body += [f"        {pointer(name)}[i] = {value}" for name, value in stores(rule)]
+    if looking:
+        out += [
+            f"    most, at = T({MOST[dtype]!r}), 0",
+            "    while at < n:",
+            f"        end = min(n, at + {LOOK})",
+            "        bad = False",
+            "        for i in range(at, end):",
+            f"            bad |= not abs({pointer('w')}[i]) <= most",
+            "        if bad:",
+            "            return at",
+            "        for i in range(at, end):",
+            *(f"    {line}" for line in body),
+            "        at = end",
+            "    return n",
+        ]
+    else:
+        out += ["    for i in range(n):", *body]
     return "\n".join(out) + "\n"
 
 
@@ -149,9 +189,13 @@ def c_source() -> str:
         suffix = "f" if dtype == "float32" else ""
         out += [line for macro, function in MACROS.items() for line in (f"#undef {macro}", f"#define {macro} {function}{suffix}")]
         out += ["", *(c_kernel(rule, dtype) for rule in rules.values())]
+        out += [c_kernel(rule, dtype, looking=True) for rule in rules.values() if looks(rule)]
     out.append("const dk_builtin DK_NAME(dk_builtins)[] = {")
-    out += [f'    {{"{name}", "{dtype}", DK_ISA_NAME, DK_NAME({rules[name].name}_{dtype})}},' for dtype in TYPES for name in rules]
-    return "\n".join([*out, "    {0, 0, 0, 0},", "};"]) + "\n"
+    for dtype in TYPES:
+        for name, rule in rules.items():
+            looking = f"DK_NAME({rule.name}_{dtype}_looking)" if looks(rule) else "0"
+            out.append(f'    {{"{name}", "{dtype}", DK_ISA_NAME, DK_NAME({rule.name}_{dtype}), {looking}}},')
+    return "\n".join([*out, "    {0, 0, 0, 0, 0},", "};"]) + "\n"
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ class Statistic(TypedDict, total=False):
 
     statistics: int
     statistic: Kernel
+    statistic_looking: Kernel | None
     in_rounds: bool
     held: Array | None
 
@@ -120,17 +121,21 @@ class Worker:
             raise RuleError(expected(what, f"{self.center.states}", advice))
         self.center.announce(rule)
         roles = [role_of(name, rule.states) for name in rule.vectors]
-        statistic = self.statistic(rule, self.center.statistics if statistics is None else statistics)
-        return self.native_call(kernel, roles, rule.scalars, check_finite, timeout, max_ahead, patience, only_read(rule), **statistic)
+        looking = compile_kernel(rule, self.center.dtype, kernel.made_by, looking=True) if check_finite else None
+        statistic = self.statistic(rule, self.center.statistics if statistics is None else statistics, check_finite)
+        return self.native_call(kernel, looking, roles, rule.scalars, timeout, max_ahead, patience, only_read(rule), **statistic)
 
-    def statistic(self, rule: Rule, statistics: int) -> Statistic:
+    def statistic(self, rule: Rule, statistics: int, check_finite: bool) -> Statistic:
         """How an exchange by this rule treats statistics."""
         in_rounds = self.center.in_rounds
         if not statistics or (rule.copies and not in_rounds):  # who takes over whole workers has their statistics with them
             return {}
-        kernel = compile_kernel(FORMULAS["statistic_handed" if in_rounds else "statistic"], self.center.dtype)
+        formula = FORMULAS["statistic_handed" if in_rounds else "statistic"]
+        kernel = compile_kernel(formula, self.center.dtype)
+        looking = compile_kernel(formula, self.center.dtype, looking=True) if check_finite else None
         held = None if in_rounds or "p" in rule.vectors else self.hold(statistics)
-        return {"statistics": statistics, "statistic": kernel, "in_rounds": in_rounds, "held": held}
+        made: Statistic = {"statistics": statistics, "statistic": kernel, "statistic_looking": looking}
+        return {**made, "in_rounds": in_rounds, "held": held}
 
     def hold(self, statistics: int) -> Array:
         """Where the engine keeps what this worker held of statistics after its last exchange, for rules that do not name p."""
@@ -142,16 +147,16 @@ class Worker:
         """A prepared pull, w = c (and p = c when given): how a worker joins."""
         statistics = self.center.statistics if self.held is None else self.held.size
         held: Statistic = {"statistics": statistics, "held": self.hold(statistics)} if statistics else {}
-        call = self.native_call(None, [], (), False, timeout, **held)
+        call = self.native_call(None, None, [], (), timeout, **held)
         call.p = p
         return call
 
     def native_call(
         self,
         kernel: Kernel | None,
+        looking: Kernel | None,
         roles: Sequence[int],
         names: Sequence[str],
-        check_finite: bool,
         timeout: float,
         max_ahead: int | None = None,
         patience: float = 0,
@@ -159,7 +164,7 @@ class Worker:
         **statistic: Unpack[Statistic],
     ) -> "Call":
         return engine().Call(
-            self.slot, kernel, roles, names, typenum=self.center.dtype.num, check_finite=check_finite, timeout=timeout, max_ahead=max_ahead,
+            self.slot, kernel, roles, names, typenum=self.center.dtype.num, looking=looking, timeout=timeout, max_ahead=max_ahead,
             patience=patience, only_read=only_read, **statistic,
         )  # fmt: skip
 

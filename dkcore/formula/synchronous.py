@@ -14,7 +14,9 @@ from dkcore.arrays import Array
 from dkcore.errors import RuleError, expected
 from dkcore.formula.rule import Formula, Rule, formula, rule, validate_not_counted
 
-__all__ = ["Synchronous", "check_staleness", "hand_in_elastic", "synchronous"]
+__all__ = ["UNDO", "Synchronous", "check_staleness", "check_undo", "hand_in_elastic", "synchronous", "undo_for"]
+
+UNDO = ("block", "stripe", "none")
 
 
 @rule
@@ -109,6 +111,22 @@ def synchronous(
         advice = "Begin the signature with (c, t."
         raise RuleError(f"Method {outer.name!r}: " + expected("vectors c and t first", outer.vectors, advice))
     return Synchronous(gather, outer, pull)
+
+
+def check_undo(undo: str | None) -> None:
+    """Refuse what is no way to undo."""
+    if undo is not None and undo not in UNDO:
+        raise ValueError(expected(f"undo of {', '.join(UNDO)}", repr(undo), "It is what is taken back when a worker is killed."))
+
+
+def undo_for(undo: str | None, rule: "Rule | Synchronous | None") -> str:
+    """How a center undoes what a dead worker left half done, if that is left to the rule: sums are to hold whole hand-ins only.
+
+    >>> undo_for(None, None), undo_for("none", None)
+    ('block', 'none')
+    """
+    check_undo(undo)
+    return undo or ("stripe" if isinstance(rule, Synchronous) else "block")
 
 
 def check_staleness(bound: int | None, rule: "Rule | Synchronous | None" = None) -> None:

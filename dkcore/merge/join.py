@@ -55,6 +55,7 @@ def join(
     settings: Merging,
     timeout: float,
     note: str,
+    undo: str | None,
 ) -> CenterT:
     """The center of this node with rank 0's weights; see `Center.of`. Every rank returns one, or every rank raises."""
     world.call_roll("Center.of")
@@ -69,7 +70,7 @@ def join(
         broadcast(world.leaders, values)
     center: CenterT | None = None
     try:
-        center, failure = attempt(lambda: None if values is None else create(kind, values, replica, world, known, note))
+        center, failure = attempt(lambda: None if values is None else create(kind, values, replica, world, known, note, undo))
         if center is not None:  # under a user's own mpirun nobody else would, before the next sweep
             world.at_abort(functools.partial(remove, center.name))
         agree(world, failure)
@@ -89,10 +90,18 @@ def join(
     return center
 
 
-def create(kind: type[CenterT], values: Array, replica: Weights, world: "World", rule: "Rule | Synchronous | None", note: str) -> CenterT:
+def create(
+    kind: type[CenterT],
+    values: Array,
+    replica: Weights,
+    world: "World",
+    rule: "Rule | Synchronous | None",
+    note: str,
+    undo: str | None,
+) -> CenterT:
     """The center of this node, on its leader."""
-    states, slots = len(rule.states) if rule else 0, max(64, 2 * world.node_size)
-    return kind.create(values, slots=slots, note=note, states=states, digest=replica.digest, statistics=replica.statistics)
+    slots = max(64, 2 * world.node_size)
+    return kind.create(values, slots=slots, note=note, rule=rule, digest=replica.digest, statistics=replica.statistics, undo=undo)
 
 
 def attach(kind: type[CenterT], name: str, replica: Weights, timeout: float) -> CenterT:

@@ -12,7 +12,7 @@ from typing import Any
 from dkcore.arguments import count, json_value, listed_or_dict, plain, real, text, texts, truth, weights_of_classes, whole
 from dkcore.errors import expected
 from dkcore.formula.rule import Rule
-from dkcore.formula.synchronous import Synchronous, check_staleness
+from dkcore.formula.synchronous import UNDO, Synchronous, check_staleness, check_undo
 from dkcore.frameworks import BACKENDS
 from dkcore.merge.settings import Merging
 from dkcore.registry import plain_rule, rule_of
@@ -49,6 +49,12 @@ def staleness(_: str, value: Any) -> int:
     bound: int = plain(value)
     check_staleness(bound)
     return bound
+
+
+def undo(_: str, value: Any) -> str:
+    """What is taken back of a dead worker's commit."""
+    check_undo(value)
+    return str(value)
 
 
 def of_merging(attribute: str) -> Callable[[str, Any], Any]:
@@ -136,6 +142,9 @@ class Settings:
     check_finite: bool = setting(True, "Stop at NaN and infinity.", check=truth, param=None)
     max_staleness: int | None = setting(
         None, "Exchanges that a worker may be ahead of the slowest.", check=staleness, unit="exchanges", unset="any", param=None)
+    undo: str | None = setting(
+        None, "What is taken back in a stripe that a worker was killed in: block, its open block; stripe, all; or none.", check=undo,
+        unset="block; stripe for synchronous methods", option=Option(help="When a worker is killed.", choices=UNDO), param=None)
     merge_every: str | int = setting(
         "auto", "Between nodes: auto, a number of exchanges, or a time (0.5s).", check=of_merging("every"), param=None)
     merge_compression: str = setting(

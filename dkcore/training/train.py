@@ -76,7 +76,7 @@ def prepare(job: "Job", world: "World") -> Part:
     chosen = compile_model(job, model, shard)
     vary_seeds(model, world.rank)
     first = max(resume(job.home, model), job.initial_epoch)
-    settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss")}
+    settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss", "undo")}
     center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
     exchange = Exchange(
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,

@@ -2,8 +2,8 @@
  *
  *     count_instructions RULE LENGTH EXCHANGES FINITE STALENESS_AT WORKERS_AT ROLES SCALAR...
  *
- * ROLES are those of dkcore.h, one digit each, in the order of the rule's signature. Prints the instruction set that looks for
- * NaN; valgrind has not all of them. The kernel is that of the baseline. Without arguments: what it was made with. */
+ * ROLES are those of dkcore.h, one digit each, in the order of the rule's signature. Prints the instruction set that saves what
+ * may be undone; valgrind has not all of them. The kernel is that of the baseline. Without arguments: what it was made with. */
 #include <gnu/libc-version.h>
 
 #include "check.h"
@@ -26,7 +26,8 @@ int main(int count, char **arguments) {
     dk_call call = {.worker = worker, .previous = p, .timeout_s = 30};
     call.kernel = dk_kernel_find(arguments[1], "float32", "baseline");
     CHECK(call.kernel, "no rule %s", arguments[1]);
-    call.check_finite = atoi(arguments[4]), call.staleness_at = atoi(arguments[5]), call.workers_at = atoi(arguments[6]);
+    call.looking = atoi(arguments[4]) ? dk_looking_find(arguments[1], "float32", "baseline") : NULL;
+    call.staleness_at = atoi(arguments[5]), call.workers_at = atoi(arguments[6]);
     for (const char *role = arguments[7]; *role; role++)
         call.role[call.vectors++] = *role - '0';
     for (int i = 8; i < count; i++)

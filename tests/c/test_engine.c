@@ -6,8 +6,6 @@
 
 #include "check.h"
 
-extern const dk_builtin dk_builtins_baseline[];
-
 enum { LENGTH = 1000, STRIPE = 64, STRIPES = 16, SLOTS = 3 };
 
 static dk_center *create(uint32_t states) {
@@ -18,54 +16,6 @@ static dk_center *create(uint32_t states) {
     dk_center *center;
     OK(dk_center_create(segment_name("engine"), &layout, initial, "a note", &center));
     return center;
-}
-
-/* Every built-in rule gives the same bits on every instruction set, for lengths around those of the registers. */
-static void kernels_agree(void) {
-    double scalars[DK_MAX_SCALARS];
-    for (int i = 0; i < DK_MAX_SCALARS; i++)
-        scalars[i] = 0.75 + i;
-    for (const dk_builtin *rule = dk_builtins_baseline; rule->rule; rule++)
-        for (int s = 0; dk_isa_at(s); s++)
-            for (size_t n = 0; n <= 67; n++) {
-                dk_kernel kernel = dk_kernel_find(rule->rule, rule->dtype, dk_isa_at(s));
-                if (!dk_isa_runs(dk_isa_at(s)))
-                    continue;
-                CHECK(kernel, "no %s %s for %s", rule->rule, rule->dtype, dk_isa_at(s));
-                size_t item = strcmp(rule->dtype, "float64") ? 4 : 8;
-                void *one[DK_MAX_VECTORS], *two[DK_MAX_VECTORS]; /* of exact size: AddressSanitizer sees a step too far */
-                for (int v = 0; v < DK_MAX_VECTORS; v++) {
-                    one[v] = malloc(n * item + 1), two[v] = malloc(n * item + 1);
-                    for (size_t i = 0; i < n; i++)
-                        item == 8 ? (((double *)one[v])[i] = sin(i + 9.0 * v)) : (((float *)one[v])[i] = sinf(i + 9.0f * v));
-                    memcpy(two[v], one[v], n * item);
-                }
-                rule->kernel(n, one, scalars);
-                kernel(n, two, scalars);
-                for (int v = 0; v < DK_MAX_VECTORS; v++) {
-                    CHECK(!memcmp(one[v], two[v], n * item), "%s %s differs on %s", rule->rule, rule->dtype, dk_isa_at(s));
-                    free(one[v]), free(two[v]);
-                }
-            }
-}
-
-static void unknown_kernels_are_null(void) {
-    CHECK(!dk_kernel_find("no_such_rule", "float32", NULL), "a rule");
-    CHECK(!dk_kernel_find("adag", "float16", NULL), "a dtype");
-    CHECK(!dk_kernel_find("adag", "float32", "sse9"), "an instruction set");
-}
-
-static void finite_finds_all(void) {
-    double bad[] = {NAN, INFINITY, -INFINITY};
-    for (size_t n = 1; n < 40; n++)
-        for (size_t at = 0; at < n; at++)
-            for (int b = 0; b < 3; b++) {
-                double wide[40] = {0};
-                float narrow[40] = {0};
-                CHECK(dk_finite_for(8)(n, wide) && dk_finite_for(4)(n, narrow), "zeros are finite");
-                wide[at] = bad[b], narrow[at] = (float)bad[b];
-                CHECK(!dk_finite_for(8)(n, wide) && !dk_finite_for(4)(n, narrow), "%g at %zu of %zu", bad[b], at, n);
-            }
 }
 
 /* One pass over weights that lie in many segments, empty ones and ones across stripes among them. The second of two
@@ -108,9 +58,10 @@ static void statistics_are_averaged(int in_rounds) {
         void *addresses[] = {w[k], w[k] + 30};
         OK(dk_worker_claim(center, k, &workers[k]));
         calls[k] = downpour(workers[k], 8, p[k]);
-        calls[k].check_finite = k;
         calls[k].statistic = (dk_statistic){.length = STATISTICS, .in_rounds = in_rounds, .held = k ? held[k] : NULL};
         calls[k].statistic.kernel = dk_kernel_find(in_rounds ? "statistic_handed" : "statistic", "float64", NULL);
+        calls[k].looking = k ? dk_looking_find("downpour", "float64", NULL) : NULL;
+        calls[k].statistic.looking = dk_looking_find(in_rounds ? "statistic_handed" : "statistic", "float64", NULL);
         OK(dk_pull(&calls[k], 2, addresses, lengths));
         CHECK(!k || held[k][0] == SPLIT, "held is %g", held[k][0]);
     }
@@ -209,9 +160,6 @@ static void bad_layouts_are_refused(void) {
 }
 
 int main(void) {
-    kernels_agree();
-    unknown_kernels_are_null();
-    finite_finds_all();
     segments_are_one_vector(0);
     segments_are_one_vector(1);
     statistics_are_averaged(0);

@@ -21,7 +21,7 @@ static void *work(void *rank) {
     uint64_t lengths[] = {100, 400};
     void *addresses[] = {w, w + 100};
     dk_call call = downpour(worker, 4, p);
-    call.check_finite = 1;
+    call.looking = dk_looking_find("downpour", "float32", NULL);
     OK(dk_pull(&call, 2, addresses, lengths));
     for (int k = 0; k < EXCHANGES; k++) {
         for (int i = 0; i < LENGTH; i++)

@@ -77,7 +77,9 @@ static inline void add_fresh(const world *world, numbers *to) {
 static inline dk_call call_of(const world *world, dk_worker *worker, void *p) {
     const scenario *s = world->scenario;
     dk_call call = downpour(worker, s->itemsize, p);
-    call.kernel = kernel_of(s->rule, s->itemsize), call.check_finite = s->finite, call.timeout_s = 5;
+    call.kernel = kernel_of(s->rule, s->itemsize), call.timeout_s = 5;
+    if (s->finite)
+        call.looking = dk_looking_find(s->rule, s->itemsize == 8 ? "float64" : "float32", NULL);
     call.scalars[0] = call.scalars[1] = 0.5; /* lr and epsilon, of rules that have them */
     if (s->act == ROUND) {                   /* c, w, m */
         call.role[2] = DK_STATE, call.only_read = 1, call.previous = NULL;

@@ -39,10 +39,22 @@ def test_kernel_equals_numpy(rule, dtype, way):
 
 
 @EACH_DTYPE
+@pytest.mark.parametrize("rule", [*laws.RULES, *(part for part in laws.PARTS if "w" in part.vectors)], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("way", laws.WAYS)
+def test_a_kernel_that_looks_equals_numpy_up_to_what_is_not_finite(rule, dtype, way):
+    laws.looking_kernel_equals_numpy(rule, dtype, way)
+
+
+@EACH_DTYPE
 @pytest.mark.parametrize("formula", laws.PARTS, ids=lambda formula: formula.name)
 @pytest.mark.parametrize("way", laws.WAYS)
 def test_formulas_of_nodes_equal_numpy(formula, dtype, way):
     laws.kernel_equals_numpy(formula, dtype, way)
+
+
+@EACH_DTYPE
+def test_a_kernel_that_looks_is_compiled_of_any_rule(dtype):
+    laws.looking_kernel_equals_numpy(everything, dtype, "numba")
 
 
 def test_merges_in_any_order_lose_nothing_and_end_equal():

@@ -32,7 +32,7 @@ def test_an_unknown_name_is_refused(name):
 
 def test_the_engine_refuses_a_role_that_it_does_not_have(center):
     kernel, formula = compile_kernel(dk.rules.single, center.dtype), FORMULAS["merge_put_back"]
-    settings = {"typenum": center.dtype.num, "check_finite": False, "timeout": 1.0}
+    settings = {"typenum": center.dtype.num, "timeout": 1.0}
     with center.worker() as worker, pytest.raises(ValueError, match="a vector that an exchange has. Received: the role -1"):
         engine().Call(worker.slot, kernel, [engine().Role.CENTER, engine().Role.OUTSIDE], (), **settings)
     for role in (engine().Role.WORKER, engine().Role.PREVIOUS, -2):
