@@ -24,11 +24,11 @@ cdef class Call:
 
     def __init__(self, Slot slot, kernel, roles, names, *, typenum, double timeout, max_ahead=None, double patience=0,
                  uint64_t statistics=0, statistic=None, looking=None, statistic_looking=None, bint in_rounds=False,
-                 cnp.ndarray held=None, uint32_t only_read=0):
+                 cnp.ndarray held=None, uint32_t only_read=0, bint hands_in=False):
         """statistics: how many elements, the last ones, the kernel ``statistic`` is for; held: as many, see dk_statistic.
 
         looking: takes the kernel's place, and looks for NaN and infinity; statistic_looking: that of ``statistic``, where there is one.
-        only_read: bits of the vectors that the kernel does not write.
+        only_read: bits of the vectors that the kernel does not write. hands_in: it is counted among the hand-ins of a round.
         """
         memset(&self.call, 0, sizeof(self.call))
         self.slot, self.kernels, self.names = slot, (kernel, looking, statistic, statistic_looking), tuple(names)
@@ -41,7 +41,7 @@ cdef class Call:
             if role < DK_CENTER:
                 raise ValueError(errors.expected("a vector that an exchange has", f"the role {role}", "Use those of Role but OUTSIDE."))
             self.call.role[index] = role
-        self.call.only_read = only_read
+        self.call.only_read, self.call.hands_in = only_read, hands_in
         self.takes_previous = DK_PREVIOUS in roles
         self.call.staleness_at = names.index("staleness") if "staleness" in names else -1
         self.call.workers_at = names.index("workers") if "workers" in names else -1

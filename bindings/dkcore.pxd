@@ -120,6 +120,7 @@ cdef extern from "dkcore.h" nogil:
         int32_t vectors
         int32_t role[8]
         uint32_t only_read
+        int32_t hands_in
         int32_t staleness_at
         int32_t workers_at
         dk_status status
@@ -147,6 +148,8 @@ cdef extern from "dkcore.h" nogil:
         uint64_t until
         uint64_t *versions
         uint64_t *raise_ "raise"
+        uint64_t *arrivals
+        uint64_t *taken
         double timeout_s
 
     ctypedef struct dk_pulse:

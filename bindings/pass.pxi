@@ -29,10 +29,12 @@ cdef class Pass:
     def set(self, str name, double value):
         self.native.scalars[self.names.index(name)] = value
 
-    def run(self, uint64_t first, uint64_t end, arrays, cnp.ndarray versions=None, cnp.ndarray raised=None):
+    def run(self, uint64_t first, uint64_t end, arrays, cnp.ndarray versions=None, cnp.ndarray raised=None,
+            cnp.ndarray arrivals=None, cnp.ndarray taken=None):
         """Over stripes ``first`` to ``end - 1``. arrays: of those vectors that are outside, beginning with the first element of it.
 
         versions: uint64, receives the commits of the stripes, before they are raised. raised: uint64, is added to them.
+        arrivals: uint64, receives the hand-ins that are in the stripes; taken: uint64, how many of them the pass takes out.
         """
         cdef dk_center *center = self.segment.handle
         cdef uint64_t needed = min(end * self.stripe_length, self.native.until) - max(first * self.stripe_length, self.native.begin)
@@ -46,11 +48,13 @@ cdef class Pass:
                     received = f"{array.size} {array.dtype}"
                     raise ValueError(errors.expected(f"{needed} contiguous elements", received, "As the stripes have."))
                 self.native.outside[index] = cnp.PyArray_DATA(array)
-        for given in (versions, raised):
+        for given in (versions, raised, arrivals, taken):
             if given is not None and (given.dtype != np.uint64 or given.size < end - first or not given.flags.c_contiguous):
                 raise ValueError(errors.expected(f"{end - first} contiguous uint64", f"{given.size} {given.dtype}", "One a stripe."))
         self.native.first, self.native.end = first, end
         self.native.versions = NULL if versions is None else <uint64_t *>cnp.PyArray_DATA(versions)
         self.native.raise_ = NULL if raised is None else <uint64_t *>cnp.PyArray_DATA(raised)
+        self.native.arrivals = NULL if arrivals is None else <uint64_t *>cnp.PyArray_DATA(arrivals)
+        self.native.taken = NULL if taken is None else <uint64_t *>cnp.PyArray_DATA(taken)
         with nogil:
             CHK(dk_center_pass(center, &self.native))

@@ -144,6 +144,8 @@ class Pass:
         arrays: Iterable[NDArray[Any]],
         versions: NDArray[np.uint64] | None = None,
         raised: NDArray[np.uint64] | None = None,
+        arrivals: NDArray[np.uint64] | None = None,
+        taken: NDArray[np.uint64] | None = None,
     ) -> None: ...
 
 @final
@@ -176,6 +178,7 @@ class Call:
         in_rounds: bool = False,
         held: NDArray[Any] | None = None,
         only_read: int = 0,
+        hands_in: bool = False,
     ) -> None: ...
     @property
     def names(self) -> tuple[str, ...]: ...

@@ -162,7 +162,7 @@ typedef struct dk_statistic {
     dk_looking looking;
     void *held; /* length elements: what the worker held of them after its last exchange; NULL: `previous` has it */
     int32_t in_rounds;
-    double sharers; /* OUT: live workers of this node; in rounds: how many have come to the stripe since the gate last opened */
+    double sharers; /* OUT: live workers of this node; in rounds: hand-ins that are in the stripe, and this one */
 } dk_statistic;
 
 /* One prepared exchange. Addresses of it travel to other libraries (the TensorFlow op), so it is plain data. */
@@ -173,6 +173,7 @@ typedef struct dk_call {
     void *previous;     /* length elements, or NULL when the rule does not name p */
     int32_t vectors, role[DK_MAX_VECTORS];
     uint32_t only_read;               /* bits of the vectors that the kernel does not write: none of them is saved for an undo */
+    int32_t hands_in;                 /* 1: it hands in for a round (see dk_statistic.in_rounds), and counts among the arrivals */
     int32_t staleness_at, workers_at; /* where the engine writes these scalars; -1: the rule does not name them */
     dk_status status;                 /* OUT: of the last run */
     double scalars[DK_MAX_SCALARS];
@@ -207,6 +208,8 @@ typedef struct dk_pass {
     uint64_t begin, until; /* until 0: to the last of the stripes */
     uint64_t *versions;    /* OUT, may be NULL: commits of each stripe, before they are raised */
     const uint64_t *raise; /* IN, may be NULL: what to add to the commits of each stripe; without it a pass counts as none */
+    uint64_t *arrivals;    /* OUT, may be NULL: hand-ins that are in each stripe, before some are taken out */
+    const uint64_t *taken; /* IN, may be NULL: how many of them the pass takes out */
     double timeout_s;      /* for one stripe */
 } dk_pass;
 dk_status dk_center_pass(dk_center *center, const dk_pass *pass);

@@ -83,21 +83,15 @@ static dk_status run_stripe(const pass *pass, dk_commit *commit, cursor at) {
     return status;
 }
 
-/* Who hands a statistic in is told how many have done so in this round. */
-static void count_in_round(const pass *pass, dk_commit *commit) {
-    dk_stripe *stripe = commit->stripe;
-    uint32_t round = atomic_load(&pass->center->header->gates[DK_GATE_ROUND].opened);
-    if (stripe->round != round)
-        stripe->arrivals = 0;
-    DK_IN_ORDER();
-    stripe->round = round;
-    commit->arrivals = stripe->arrivals + 1;
-    pass->call->statistic.sharers = commit->arrivals;
+/* Who hands in is told how many have done so since the last were taken out. */
+static void count_hand_in(const pass *pass, dk_commit *commit) {
+    commit->arrivals += pass->call->hands_in != 0;
+    pass->call->statistic.sharers = commit->stripe->arrivals + 1.0;
 }
 
 static dk_status commit_to(const pass *pass, dk_commit *commit, const cursor *at) {
     if (pass->call->statistic.in_rounds)
-        count_in_round(pass, commit);
+        count_hand_in(pass, commit);
     dk_commit_begin(commit);
     dk_status status = run_stripe(pass, commit, *at);
     DK_FAULT(DK_POINT_WRITTEN);

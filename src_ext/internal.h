@@ -68,7 +68,7 @@ typedef struct dk_stripe {
     _Alignas(DK_LINE) pthread_mutex_t lock;
     _Atomic uint64_t version; /* 2 x commits, + 1 while one is under way; written under the lock, as all that follows */
     _Atomic uint32_t holder;  /* who locked it last: a slot + 1, or slots + 1 + a guest; 0: who only reads */
-    uint32_t round, arrivals; /* how many handed statistics in since the gate of rounds was opened so often */
+    uint32_t arrivals;        /* hand-ins of a round that are in the first state, whole */
     /* Of commits whose owners died: see dk_counts. */
     _Atomic uint32_t recovered, undone, kept;
     _Atomic uint64_t elements;

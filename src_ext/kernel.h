@@ -20,20 +20,19 @@ int DK_NAME(dk_finite64)(size_t n, const void *vector);
 void DK_NAME(dk_copy)(size_t bytes, const void *restrict from, void *restrict to);
 
 /* Elements of the worker that a kernel looks at, then exchanges: so few that they are still in the first cache, and that the processor
- * does the one while it waits for the other. Integers are compared, as in finite.c. */
+ * does the one while it waits for the other. A magnitude with all bits of the exponent carries into the sign: no comparison, which
+ * 16-byte registers lack. */
 #define DK_LOOK 128
-#define DK_LOOK_AT(NAME, REAL, WORD, MAGNITUDE, INFINITE)        \
-    static inline int NAME(size_t n, const REAL *vector) {       \
-        typedef WORD word __attribute__((may_alias));            \
-        const word *bits = (const word *)vector;                 \
-        WORD largest = 0;                                        \
-        for (size_t i = 0; i < n; i++) {                         \
-            WORD magnitude = bits[i] & MAGNITUDE;                \
-            largest = magnitude > largest ? magnitude : largest; \
-        }                                                        \
-        return largest < INFINITE;                               \
+#define DK_LOOK_AT(NAME, REAL, WORD, SIGN, ONE)            \
+    static inline int NAME(size_t n, const REAL *vector) { \
+        typedef WORD word __attribute__((may_alias));      \
+        const word *bits = (const word *)vector;           \
+        WORD found = 0;                                    \
+        for (size_t i = 0; i < n; i++)                     \
+            found |= (bits[i] & ~(SIGN)) + (ONE);          \
+        return !(found & (SIGN));                          \
     }
-DK_LOOK_AT(dk_look_float32, float, int32_t, 0x7fffffff, 0x7f800000)
-DK_LOOK_AT(dk_look_float64, double, int64_t, 0x7fffffffffffffff, 0x7ff0000000000000)
+DK_LOOK_AT(dk_look_float32, float, uint32_t, 1u << 31, 1u << 23)
+DK_LOOK_AT(dk_look_float64, double, uint64_t, 1ull << 63, 1ull << 52)
 
 #endif

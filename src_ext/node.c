@@ -49,6 +49,10 @@ static dk_status run_pass_as(dk_center *center, const dk_pass *pass, uint32_t ho
         dk_commit commit = dk_commit_of(center, s, begin, end, written, pass->raise ? pass->raise[k] : 0);
         if (pass->versions)
             pass->versions[k] = commit.before / 2;
+        if (pass->arrivals)
+            pass->arrivals[k] = commit.arrivals;
+        if (pass->taken)
+            commit.arrivals -= (uint32_t)pass->taken[k];
         dk_commit_begin(&commit);
         for (; (n = dk_commit_block(&commit)); dk_commit_add(&commit, n)) {
             dk_commit_save(&commit, n);

@@ -77,7 +77,8 @@ class NodeCenter(Exchanging):
         rule is given. stripe_bytes: what one lock guards. digest: of the model's layout; who attaches with another one is
         refused. note: up to 1023 bytes of text for monitors. statistics: how many elements, the last ones, are averaged, and not moved
         by rules. undo: what is taken back in a stripe whose worker was killed within it: ``"block"``, the block under way;
-        ``"stripe"``, all, the default of synchronous methods; or ``"none"``. NoRoomError when shared memory is too small, FileExistsError when the name is in use.
+        ``"stripe"``, all, the default of synchronous methods; or ``"none"``.
+        NoRoomError when shared memory is too small, FileExistsError when the name is in use.
         """
         values = np.ascontiguousarray(array).ravel()
         if values.dtype not in (np.float32, np.float64) or values.size == 0:
@@ -178,8 +179,7 @@ class NodeCenter(Exchanging):
     def counts(self) -> "Counts":
         """live workers; deaths: owners that never released their slot; recovered: stripes that one of them held.
 
-        Of commits to a stripe that a death ended: undone, nothing of them is in; kept, the first blocks are, so many elements in all.
-        """
+        Commits to a stripe that a death ended: undone, nothing is in; kept, the first blocks are; elements, of what was kept."""
         return self.segment.counts()
 
     def slots(self) -> "list[SlotView]":

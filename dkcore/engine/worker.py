@@ -123,13 +123,19 @@ class Worker:
         roles = [role_of(name, rule.states) for name in rule.vectors]
         looking = compile_kernel(rule, self.center.dtype, kernel.made_by, looking=True) if check_finite else None
         statistic = self.statistic(rule, self.center.statistics if statistics is None else statistics, check_finite)
-        return self.native_call(kernel, looking, roles, rule.scalars, timeout, max_ahead, patience, only_read(rule), **statistic)
+        return self.native_call(
+            kernel, looking, roles, rule.scalars, timeout, max_ahead, patience, only_read(rule), self.hands_in(rule), **statistic
+        )
+
+    def hands_in(self, rule: Rule) -> bool:
+        """Whether an exchange by this rule is a hand-in of a round."""
+        return self.center.in_rounds and rule.states == ("m",)
 
     def statistic(self, rule: Rule, statistics: int, check_finite: bool) -> Statistic:
         """How an exchange by this rule treats statistics."""
         in_rounds = self.center.in_rounds
         if not statistics or (rule.copies and not in_rounds):  # who takes over whole workers has their statistics with them
-            return {}
+            return {"in_rounds": in_rounds}
         formula = FORMULAS["statistic_handed" if in_rounds else "statistic"]
         kernel = compile_kernel(formula, self.center.dtype)
         looking = compile_kernel(formula, self.center.dtype, looking=True) if check_finite else None
@@ -161,11 +167,12 @@ class Worker:
         max_ahead: int | None = None,
         patience: float = 0,
         only_read: int = 0,
+        hands_in: bool = False,
         **statistic: Unpack[Statistic],
     ) -> "Call":
         return engine().Call(
             self.slot, kernel, roles, names, typenum=self.center.dtype.num, looking=looking, timeout=timeout, max_ahead=max_ahead,
-            patience=patience, only_read=only_read, **statistic,
+            patience=patience, only_read=only_read, hands_in=hands_in, **statistic,
         )  # fmt: skip
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:

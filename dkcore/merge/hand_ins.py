@@ -1,5 +1,6 @@
 """What a node contributes to a round of a synchronous method: what its workers handed in."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +21,26 @@ if TYPE_CHECKING:
 __all__ = ["HandIns"]
 
 
-class HandIns(Contributions):
-    """Of a center whose workers meet in rounds: what they handed in.
+def alike(counts: Array) -> list[tuple[int, int, int]]:
+    """Where equal numbers stand in a row: (first, end, number).
 
-    scalars: of the method's outer step, known once this rank trains. workers: how many handed in, on all nodes.
+    >>> alike(np.array([2, 2, 1, 2]))
+    [(0, 2, 2), (2, 3, 1), (3, 4, 2)]
+    """
+    cuts = [0, *(np.flatnonzero(np.diff(counts)) + 1).tolist(), len(counts)]
+    return [(first, end, int(counts[first])) for first, end in pairwise(cuts)]
+
+
+class HandIns(Contributions):
+    """Of a center whose workers meet in rounds: what they handed in, and how many did into each stripe.
+
+    A worker that dies may have handed in some stripes and not others. So each stripe counts its own, the counts are summed up beside
+    the stripes, and the mean of a stripe is that of what is in it. scalars: of the method's outer step, known once this rank trains.
     """
 
     def __init__(self, center: "NodeCenter", method: Synchronous):
         super().__init__(center, 1)
-        self.method, self.scalars, self.workers = method, dict(method.defaults), 0
+        self.method, self.scalars = method, dict(method.defaults)
         roles = [engine().Role.OUTSIDE if name == "t" else role_of(name, method.states) for name in method.outer.vectors]
         self.outer = self.native_of(method.outer, roles)
         self.handed = self.native(FORMULAS["round_handed"], 1)  # m is the first state
@@ -44,19 +56,26 @@ class HandIns(Contributions):
         return 0
 
     def contribute(self, chunk: Chunk, values: Array, counts: Array) -> None:
-        """First half: what workers handed in."""
-        self.handed.run(chunk.first, chunk.end, (values,))
+        """First half: what workers handed in, and into ``counts`` how many."""
+        self.handed.run(chunk.first, chunk.end, (values,), arrivals=counts)
 
     def apply(self, chunk: Chunk, given: Array, total: Array, counts: Array, counts_of_all: Array) -> None:
         """Second half: the center's step; what compression held back stays for the next round."""
-        scalars = {**self.scalars, "workers": self.workers}
         for name in self.method.outer.scalars:
-            if name not in scalars:
+            if name != "workers" and name not in self.scalars:
                 what = f"{name} of method {self.method.name!r}"
                 raise MergeError(expected(what, "none: the first rank of this node has not trained", "Have it train, too."))
+        for first, end, workers in alike(counts_of_all):
+            self.step(chunk, chunk.first + first, chunk.first + end, total, workers)
+        self.taken.run(chunk.first, chunk.end, (given,), taken=counts)
+
+    def step(self, chunk: Chunk, first: int, end: int, total: Array, workers: int) -> None:
+        """The outer step on stripes that so many handed in to; where nobody did, all that is in the sum is what was held back before."""
+        scalars = {**self.scalars, "workers": max(workers, 1)}
+        for name in self.method.outer.scalars:
             self.outer.set(name, scalars[name])
-        self.outer.run(chunk.first, chunk.end, (total,))
-        self.taken.run(chunk.first, chunk.end, (given,))
+        begin = max(first * self.center.stripe_length - chunk.begin, 0)
+        self.outer.run(first, end, (total[begin:],))
 
     def agreement(self, chunk: Chunk) -> list[Array]:
         """The center and its states, which are the same on all nodes that took the step. This and what follows: see recovery.py."""
@@ -70,7 +89,7 @@ class HandIns(Contributions):
         chunk = flight.chunk
         for vector, values in zip(self.moved, arrays, strict=True):
             self.replace[vector].run(chunk.first, chunk.end, (values,))
-        self.taken.run(chunk.first, chunk.end, (flight.given[: chunk.length],))
+        self.taken.run(chunk.first, chunk.end, (flight.given[: chunk.length],), taken=flight.counts)
 
     def put_back(self, chunk: Chunk, values: Array) -> None:
         """Hand in once more what is in no other node."""

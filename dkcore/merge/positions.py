@@ -89,10 +89,12 @@ class HandedPositions:
         self.replace = owner.native(FORMULAS["merge_replace"], 0, statistics=True)
 
     def contribute(self, chunk: Chunk, values: Array, counts: Array) -> None:
-        self.handed.run(chunk.first, chunk.end, (values,))
+        self.handed.run(chunk.first, chunk.end, (values,), arrivals=counts)
+        if chunk.shared:
+            counts[0] = 0  # told with the other chunk
 
     def apply(self, chunk: Chunk, given: Array, total: Array, counts: Array, counts_of_all: Array) -> None:
-        self.replace.run(chunk.first, chunk.end, (total,))
+        self.replace.run(chunk.first, chunk.end, (total,), taken=counts)
 
     def agreement(self, chunk: Chunk) -> list[Array]:
         values = np.empty(chunk.length, self.owner.center.dtype)
@@ -100,4 +102,4 @@ class HandedPositions:
         return [values]
 
     def adopt(self, flight: Flight, arrays: list[Array]) -> None:
-        self.replace.run(flight.chunk.first, flight.chunk.end, (arrays[0],))
+        self.replace.run(flight.chunk.first, flight.chunk.end, (arrays[0],), taken=flight.counts)

@@ -143,10 +143,8 @@ class Rounds:
         weights = notices["handed" if self.synchronous else "workers"]
         self.reduction.weights = weights if weights.any() else np.ones(len(weights))
         if self.hand_ins is not None:
-            handed = int(notices["handed"].sum())
-            if handed:
+            if notices["handed"].any():
                 self.count += 1
-                self.hand_ins.workers = handed
                 self.round.run(self.reduction, "apply", exact=self.reduction.codec is None)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(GATE, mine)

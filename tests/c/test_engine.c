@@ -60,6 +60,7 @@ static void statistics_are_averaged(int in_rounds) {
         calls[k] = downpour(workers[k], 8, p[k]);
         calls[k].statistic = (dk_statistic){.length = STATISTICS, .in_rounds = in_rounds, .held = k ? held[k] : NULL};
         calls[k].statistic.kernel = dk_kernel_find(in_rounds ? "statistic_handed" : "statistic", "float64", NULL);
+        calls[k].hands_in = in_rounds;
         calls[k].looking = k ? dk_looking_find("downpour", "float64", NULL) : NULL;
         calls[k].statistic.looking = dk_looking_find(in_rounds ? "statistic_handed" : "statistic", "float64", NULL);
         OK(dk_pull(&calls[k], 2, addresses, lengths));

@@ -82,7 +82,7 @@ static inline dk_call call_of(const world *world, dk_worker *worker, void *p) {
         call.looking = dk_looking_find(s->rule, s->itemsize == 8 ? "float64" : "float32", NULL);
     call.scalars[0] = call.scalars[1] = 0.5; /* lr and epsilon, of rules that have them */
     if (s->act == ROUND) {                   /* c, w, m */
-        call.role[2] = DK_STATE, call.only_read = 1, call.previous = NULL;
+        call.role[2] = DK_STATE, call.only_read = call.hands_in = 1, call.previous = NULL;
         call.statistic = (dk_statistic){.length = STATISTICS, .in_rounds = 1};
         call.statistic.kernel = kernel_of("statistic_handed", s->itemsize);
         return call;
@@ -120,8 +120,8 @@ static inline void look(world *world) {
         memcpy(&world->before[k], dk_vector(world->center, k), LENGTH * world->scenario->itemsize);
     OK(dk_center_versions(world->center, world->versions));
     OK(dk_center_counts(world->center, &world->counts));
-    if (world->scenario->act == ROUND)
-        OK(dk_gate_open(world->center, DK_GATE_ROUND, 0)); /* a new round */
+    for (int s = 0; s < STRIPES; s++)
+        world->center->stripes[s].arrivals = 0; /* a new round */
     foretell(world);
 }
 
