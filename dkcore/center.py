@@ -1,5 +1,6 @@
 """The center variable as users have it: that of a node, and its part in a job of many ranks and nodes."""
 
+import os
 from typing import TYPE_CHECKING, Self
 
 from dkcore.engine.center import NodeCenter
@@ -7,6 +8,7 @@ from dkcore.engine.worker import Worker
 from dkcore.errors import MergeError, expected
 from dkcore.formula.rule import Rule
 from dkcore.merge.join import join
+from dkcore.merge.resuming import find_once, save
 from dkcore.merge.settings import Merging
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from dkcore._engine import Segment
     from dkcore.arrays import Array
+    from dkcore.checkpoints.manifest import Saved
     from dkcore.formula.synchronous import Synchronous
     from dkcore.merge.barriers import Membership
     from dkcore.ranks.world import World
@@ -60,15 +63,29 @@ class Center(NodeCenter):
         merge_timeout: float = 60.0,
         on_node_loss: str = "stop",
         undo: str | None = None,
+        resume: "str | os.PathLike[str] | Saved | None" = None,
     ) -> Self:
         """The center of this node for a Keras model or a flat array, with rank 0's values; every rank of ``world`` calls it.
 
         On several nodes their centers are merged while workers train, see `dkcore.merge.settings.Merging` for the settings. rule:
-        or its name; needed for rules with state vectors and for synchronous methods. undo: see `create`. LayoutError, on every rank,
-        when models differ.
+        or its name; needed for rules with state vectors and for synchronous methods. resume: a checkpoint, as `save` or a job wrote
+        it, or a folder of them, of which the newest whole one is taken: then the values, and those of the rule's states, are its. All
+        leaders must see it. undo: see `create`. LayoutError, on every rank, when models differ, or the checkpoint is another model's;
+        CheckpointError when it is not whole.
         """
         settings = Merging(merge_every, merge_compression, merge_timeout, on_node_loss)
-        return join(cls, model, world, rule=rule, settings=settings, timeout=timeout, note=note, undo=undo)
+        saved = find_once(world, os.fspath(resume)) if isinstance(resume, str | os.PathLike) else resume
+        return join(cls, model, world, rule=rule, settings=settings, timeout=timeout, note=note, undo=undo, saved=saved)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the center and its states as a checkpoint, whole or not at all; every rank of the job calls this, and it waits for all.
+
+        path: of the checkpoint, a new folder; or its URI, on a file system that pyarrow knows. It ends a training as `finish` does,
+        so it holds the work of all nodes, and nothing of the workers' optimizers. OSError, on every rank, when there is no room:
+        nothing is left of it then.
+        """
+        self.finish()
+        save(self, os.fspath(path), None if self.membership is None else self.membership.world)
 
     def finish(self) -> None:
         """Wait until every rank of the job has called this: then the center is final, and equal bit for bit on all nodes.

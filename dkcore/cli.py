@@ -94,6 +94,8 @@ def train(out: Path, quiet: bool, mpi: str, hosts: str | None, hostfile: str | N
     from dkcore.commands.options import job_of
     from dkcore.launch.mpi import is_rank
 
+    if options["checkpoint_every"] is not None and options["checkpoint"] is None:
+        options["checkpoint"] = str(out / "checkpoints")
     if is_rank(os.environ):
         from dkcore.commands.in_ranks import train_inside
 
@@ -109,15 +111,17 @@ def train(out: Path, quiet: bool, mpi: str, hosts: str | None, hostfile: str | N
 
 def train_outside(
     out: Path, show: bool, mpi: str, hosts: "list[Host] | None", workers: int | None, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Start the ranks of a training, wait for them, and deliver what they leave; the report."""
+) -> dict[str, Any] | None:
+    """Start the ranks of a training, wait for them, and deliver what they leave; the report, None when a signal has ended it."""
     import tempfile
 
+    from dkcore.commands.going_on import how_to_go_on
     from dkcore.commands.options import job_of
     from dkcore.launch.allocation import shared_folder
     from dkcore.launch.hosts import count_ranks, place
     from dkcore.training import results
     from dkcore.training.job import JOB
+    from dkcore.training.stopping import stopped_at
 
     results.prepare(out)
     workers = count_ranks(hosts, workers, None)
@@ -126,6 +130,9 @@ def train_outside(
     with tempfile.TemporaryDirectory(prefix=JOB, dir=shared_folder(hosts, out)) as directory:
         job = job_of(directory, workers=workers, **options)
         job.launch(mpi=mpi, hosts=hosts, show=show, temporary=True)
+        if (stopped := stopped_at(job.home)) is not None:
+            click.echo(how_to_go_on(stopped))
+            return None
         return results.deliver(job, out)
 
 
@@ -145,6 +152,8 @@ def summary_table(summary: dict[str, Any]) -> "Table":
     if summary["nodes"] > 1:
         sent, ratio = summary["merge_bytes_sent"] / 1e6, summary["merge_bytes_ratio"] or 1
         texts["merges"] = f"{summary['merges']:,} of {summary['nodes']} nodes, {sent:,.1f} MB sent ({ratio:.1%} of plain)"
+    if summary["resumed"]:
+        texts["resumed"] = summary["resumed"].removeprefix("resumed ")
     if summary["test_loss"] is not None:
         accuracy = "" if summary["test_accuracy"] is None else f", accuracy {summary['test_accuracy']:.4f}"
         texts["test"] = f"loss {summary['test_loss']:.4f}{accuracy}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CenterNotFoundError",
+    "CheckpointError",
     "DataError",
     "DkcoreError",
     "LayoutError",
@@ -44,6 +45,10 @@ class NoRoomError(DkcoreError, OSError):
 
 class CenterNotFoundError(DkcoreError, TimeoutError):
     """No center of that name appeared in time."""
+
+
+class CheckpointError(DkcoreError, ValueError):
+    """A checkpoint that cannot be resumed from: cut short, of newer code, or none at all."""
 
 
 class NamespaceError(DkcoreError, OSError):

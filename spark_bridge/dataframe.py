@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dkcore.errors import RankError, expected
 from dkcore.ranks.status import FOLDER, LOGS
-from dkcore.training import checkpoint, results
+from dkcore.training import results
 from dkcore.training.job import JOB, Job
+from spark_bridge.checkpoints import Gathering
 from spark_bridge.columns import Columns
 from spark_bridge.launch import Launch
 from spark_bridge.ranks import print_log
@@ -45,7 +46,6 @@ def train(request: "Request", _: None = None) -> tuple["keras.Model", dict[str, 
     chosen = columns.project(frame, validation, job.seed, floats=floats)
     with tempfile.TemporaryDirectory(prefix=JOB[1:]) as name:
         directory = Path(name)
-        job.checkpoint = request.max_restarts > 0
         files = files_of(job, request.model, directory)
         launch = Launch(
             frame.sparkSession, directory, job.workers, files,
@@ -53,9 +53,12 @@ def train(request: "Request", _: None = None) -> tuple["keras.Model", dict[str, 
         )  # fmt: skip
         chosen = spread(frame, chosen, launch.size)
         plan = columns.plan(validation, job.seed, floats=floats)
-        with small_batches(frame.sparkSession):
-            restarts = run(launch, chosen, plan, request.max_restarts)
+        wanted = request.max_restarts > 0 or job.checkpoint is not None or job.resume is not None
+        gathering = Gathering(job, directory, launch.files) if wanted else None
+        with small_batches(frame.sparkSession), gathering or contextlib.nullcontext():
+            restarts = run(launch, chosen, plan, request.max_restarts, gathering)
         report, history = results.collect(job)
+        report |= gathering.report() if gathering is not None else {}
         return results.trained_model(job), report | {"restarts": restarts, "placement": launch.placement}, history
 
 
@@ -81,7 +84,7 @@ def small_batches(spark: "SparkSession") -> Iterator[None]:
         spark.conf.set(RECORDS, before)
 
 
-def run(launch: Launch, frame: "DataFrame", columns: dict[str, Any], restarts: int) -> int:
+def run(launch: Launch, frame: "DataFrame", columns: dict[str, Any], restarts: int, gathering: Gathering | None) -> int:
     """Run the ranks, again from the last checkpoint when they fail; how often that was. RankError when it was too often."""
     for attempt in range(restarts + 1):
         try:
@@ -93,8 +96,8 @@ def run(launch: Launch, frame: "DataFrame", columns: dict[str, Any], restarts: i
             logger.warning("Restart %d of %d, from the last checkpoint, after: %s", attempt + 1, restarts, error.cause or error)
         for folder in (FOLDER, LOGS):
             shutil.rmtree(launch.directory / folder, ignore_errors=True)
-        if (kept := launch.directory / checkpoint.FILE).exists():
-            launch.files[checkpoint.FILE] = kept.read_bytes()
+        if gathering is not None:
+            gathering.restart()
     raise AssertionError("the loop returns or raises")
 
 

@@ -10,9 +10,9 @@ from dkcore.launch.reaped_command import ReapedCommand
 from dkcore.ranks.status import FOLDER, LOGS, Status, StatusDirectory
 from spark_bridge.channel import Line
 
-__all__ = ["CHECKPOINT", "EndedError", "Monitor"]
+__all__ = ["EndedError", "Monitor"]
 
-CHECKPOINT = "checkpoint.npz"  # dkcore.training.checkpoint.FILE, without Keras
+CHECKPOINTS = "checkpoints"  # the folder in a task's directory where its rank writes parts of checkpoints
 JOINING = 60.0  # seconds for a rank to have joined the others
 TICK = 0.1  # seconds
 WORD = 0.5  # seconds for a reaper to say that its command was killed
@@ -35,7 +35,6 @@ class Monitor:
     def __init__(self, directory: Path, rank: int, line: Line, *, follow: bool):
         self.directory, self.rank, self.line, self.wanted = directory, rank, line, follow
         self.mpiexec: ReapedCommand | None = None
-        self.checkpoint: int | None = None  # when the one that was sent was made
 
     @property
     def status(self) -> Status | None:
@@ -100,7 +99,7 @@ class Monitor:
         """Pass on what the rank prints and saves; tell the driver when it, or mpiexec, has failed."""
         if self.wanted:
             self.line.follow(self.directory / LOGS / f"rank-{self.rank}.log", f"{LOGS}/rank-{self.rank}.log")
-        self.tell_checkpoint()
+        self.send_parts()
         if self.state == "failed":
             self.fail("failed", "")
         if self.mpiexec is not None and not self.mpiexec.alive and (code := self.mpiexec.exit_code) != 0:
@@ -108,12 +107,13 @@ class Monitor:
             how = "a signal" if code is None else f"signal {-code}"
             self.fail("mpiexec" if killed else "ended", f"mpiexec killed by {how}" if killed else "")
 
-    def tell_checkpoint(self) -> None:
-        """Send the checkpoint when there is a new one."""
-        path = self.directory / CHECKPOINT
-        if path.exists() and (made := path.stat().st_mtime_ns) != self.checkpoint:
-            self.line.replace(path, CHECKPOINT)
-            self.checkpoint = made
+    def send_parts(self) -> None:
+        """Send parts of checkpoints that are whole, and remove them here: a part is, once its record is there."""
+        for record in sorted(self.directory.glob(f"{CHECKPOINTS}/*/[!.]*.json")):
+            for path in (record.with_suffix(".npz"), record):
+                if path.exists():  # a part that did not fit here has a record alone
+                    self.line.replace(path, str(path.relative_to(self.directory)))
+                    path.unlink()
 
     def fail(self, kind: str, text: str, **header: Any) -> None:
         """Tell the driver, wait for it to end the job, and end."""

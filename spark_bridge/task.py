@@ -33,7 +33,7 @@ from dkcore.ranks.abort import printed
 from dkcore.ranks.reaper import Plan
 from dkcore.ranks.status import DIRECTORY, FOLDER, LOGS, OUTPUT
 from spark_bridge.channel import Line
-from spark_bridge.monitor import CHECKPOINT, EndedError, Monitor
+from spark_bridge.monitor import EndedError, Monitor
 from spark_bridge.preflight import compare, examine
 from spark_bridge.task_plan import TaskPlan
 
@@ -210,7 +210,7 @@ class Task:
         """Send everything that the rank made."""
         self.monitor.tell()
         for path in sorted(self.directory.iterdir()):
-            if path.is_file() and path.name not in known | {"center", CHECKPOINT}:
+            if path.is_file() and path.name not in known | {"center"}:
                 self.line.replace(path, path.name)
 
 

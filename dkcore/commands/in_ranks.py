@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dkcore.commands.going_on import how_to_go_on
 from dkcore.errors import expected
 from dkcore.ranks.abort import exit_code, print_cause, print_error
 from dkcore.ranks.world import World, init
 from dkcore.training import results
 from dkcore.training.job import JOB
 from dkcore.training.rank import by_lines, ending, refuse_blind, run
+from dkcore.training.stopping import stopped_at
 
 if TYPE_CHECKING:
     from dkcore.training.job import Job
@@ -48,6 +50,9 @@ def train_inside(out: Path, make: Callable[[str, int], "Job"], workers: int | No
     if job is None:
         return None
     try:
+        if (stopped := stopped_at(directory)) is not None:
+            print(how_to_go_on(stopped), flush=True)
+            return None
         return results.deliver(job, out)
     finally:
         shutil.rmtree(directory)

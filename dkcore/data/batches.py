@@ -26,16 +26,18 @@ Batch: TypeAlias = Any  # (x,), (x, y) or (x, y, sample_weight), each an array, 
 ALIGNMENT = 64  # bytes; TensorFlow aborts the process on foreign memory at other addresses
 
 
-def dataset(shard: Shard, backend: str, batch_size: int, *, shuffle: bool = True, seed: int = 0, scale: float | None = None) -> Any:
+def dataset(shard: Shard, backend: str, batch_size: int, *, shuffle: bool = True, seed: int = 0, scale: float | None = None,
+            epoch: Callable[[], int] | None = None) -> Any:  # fmt: skip
     """What to hand to ``fit`` or ``evaluate``: a ``tf.data.Dataset`` for TensorFlow, a ``keras.utils.PyDataset`` otherwise.
 
     Every sample comes once an epoch, in a new order each time; give ``shuffle=False`` to ``fit``, which would complain.
     Floats become Keras' ``floatx``; whole numbers stay as they are. scale: x becomes ``floatx`` and is multiplied by it.
-    DataError for a batch size below 1.
+    epoch: tells which one it is when one begins, and so the order; without it they are counted from 0. DataError for a batch size
+    below 1.
     """
     shard.steps(batch_size)
     make = tensorflow_dataset if backend == "tensorflow" else Batches
-    return make(shard, batch_size, shuffle, seed, scale)
+    return make(shard, batch_size, shuffle, seed, scale, epoch)
 
 
 class Gather:
@@ -70,16 +72,16 @@ def each(function: Callable[[Any], Any], nested: Any) -> Any:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
     """The batches of a shard for JAX and torch."""
 
-    def __init__(self, shard: Shard, batch_size: int, shuffle: bool, seed: int, scale: float | None):
+    def __init__(self, shard: Shard, batch_size: int, shuffle: bool, seed: int, scale: float | None, epoch: Callable[[], int] | None):
         super().__init__()
         self.shard, self.batch_size, self.shuffle, self.seed = shard, batch_size, shuffle, seed
         self.gathers = gathers(shard, scale)
         self.ahead = batches_ahead(shard, batch_size)
-        self.epoch = 0
+        self.given, self.counted = epoch, 0
         self.rows, self.block = self.order(), NO_BLOCK
 
     def order(self) -> Array:
-        return self.shard.rows(self.epoch, shuffle=self.shuffle, seed=self.seed)
+        return self.shard.rows(self.counted if self.given is None else self.given(), shuffle=self.shuffle, seed=self.seed)
 
     def __len__(self) -> int:
         return self.shard.steps(self.batch_size)
@@ -98,22 +100,29 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         rows = self.rows[place * size : (place + 1) * size]
         return each(lambda gather: gather(rows), self.gathers)
 
+    def on_epoch_begin(self) -> None:
+        if self.given is not None:
+            self.rows, self.block = self.order(), NO_BLOCK
+
     def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.rows, self.block = self.order(), NO_BLOCK
+        self.counted += 1
+        if self.given is None:
+            self.rows, self.block = self.order(), NO_BLOCK
 
 
-def tensorflow_dataset(shard: Shard, batch_size: int, shuffle: bool, seed: int, scale: float | None) -> Any:
+def tensorflow_dataset(
+    shard: Shard, batch_size: int, shuffle: bool, seed: int, scale: float | None, given: Callable[[], int] | None
+) -> Any:
     """The batches of a shard for TensorFlow."""
     import tensorflow as tf
 
     # Keras' own path makes tuples of lists too: tf.data takes a list for a tensor.
     takes = tree.map_structure(native_gather, tree.lists_to_tuples(gathers(shard, scale)))
-    epochs = itertools.count()
+    which = itertools.count().__next__ if given is None else given
     steps, ahead = shard.steps(batch_size), batches_ahead(shard, batch_size)
 
     def order() -> Array:
-        return shard.rows(next(epochs), shuffle=shuffle, seed=seed)
+        return shard.rows(which(), shuffle=shuffle, seed=seed)
 
     def epoch(_: Any) -> Any:
         rows = tf.numpy_function(order, [], tf.int64)

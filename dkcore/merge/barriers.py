@@ -11,6 +11,7 @@ import numpy as np
 from dkcore.errors import DkcoreError, MissingError, StripeTimeoutError, expected
 from dkcore.formula.rule import Rule
 from dkcore.formula.synchronous import Synchronous
+from dkcore.merge.cut import Cut, Start, resume
 from dkcore.merge.membership import LEFT
 from dkcore.merge.merger import SLICE, Merge
 from dkcore.merge.recovery import validate_tolerance
@@ -35,6 +36,7 @@ class Membership:
 
     def __init__(self, center: "NodeCenter", world: "World", merge: Merge | None, synchronous: Synchronous | None):
         self.center, self.segment, self.merge, self.synchronous = weakref.ref(center), center.segment, merge, synchronous
+        self.world = world
         self.place, self.node_size, self.nodes = world.node_rank, world.node_size, world.nodes
         # Whose phase says that the center is final: the node's, which its merge tells, or those of all its ranks.
         self.deciders = (world.node_size, world.node_size + 1) if merges(world, synchronous) else (0, world.node_size)
@@ -42,6 +44,21 @@ class Membership:
         self.final = self.left = False
         self.finished_at: np.ndarray | None = None
         self.member = synchronous is not None  # whether rounds wait for this rank
+
+    @property
+    def merging(self) -> bool:
+        """Whether leaders merge centers, or take the steps of a synchronous method."""
+        return self.deciders[0] > 0
+
+    @property
+    def cut(self) -> Cut | None:
+        """Copies of this node for checkpoints, which its merge takes; None on other ranks, and where there is no merge."""
+        return None if self.merge is None else self.merge.rounds.cut
+
+    def wake(self) -> None:
+        """Have the merge of this node look whether a copy is due."""
+        if self.merge is not None:
+            self.merge.rounds.changed.set()
 
     def begin(self, rule: "Rule | Synchronous") -> None:
         """A worker of this rank is going to exchange by a rule."""
@@ -140,14 +157,19 @@ def merges(world: "World", synchronous: Synchronous | None) -> bool:
     return world.nodes > 1 or synchronous is not None
 
 
-def take_part(center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> Membership:
-    """The membership of all ranks at their centers; every rank calls it after `validate_job`, or every rank raises."""
+def take_part(
+    center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging, start: Start | None = None
+) -> Membership:
+    """The membership of all ranks at their centers; every rank calls it after `validate_job`, or every rank raises.
+
+    start: on leaders, what a checkpoint says of the merge.
+    """
     synchronous = rule if isinstance(rule, Synchronous) else None
     merge = None
     if merges(world, synchronous):
         if world.leader and synchronous:
             center.segment.set_members(GATE, world.node_size)
-        merge = start_merge(center, world, rule, settings)
+        merge = start_merge(center, world, rule, settings, start)
         world.node.Barrier()  # what anybody exchanged before its leader knew what all began with, no other node would be told
     membership = Membership(center, world, merge, synchronous)
     if settings.on_node_loss == "shrink":
@@ -159,7 +181,9 @@ def take_part(center: "NodeCenter", world: "World", rule: "Rule | Synchronous | 
     return membership
 
 
-def start_merge(center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging) -> Merge | None:
+def start_merge(
+    center: "NodeCenter", world: "World", rule: "Rule | Synchronous | None", settings: Merging, start: Start | None
+) -> Merge | None:
     """The merge of this node, on its leader; all ranks call it, and all raise when one leader cannot."""
     comm, failure = attempt(lambda: None if world.leaders is None else world.leaders.Dup())
     agree(world, failure)
@@ -173,6 +197,9 @@ def start_merge(center: "NodeCenter", world: "World", rule: "Rule | Synchronous 
             merge.drop()
         raise
     if merge is not None:
+        merge.rounds.cut = Cut(world.requests)
+        if start is not None:
+            resume(merge.rounds, start)
         merge.start(world.at_close)
     return merge
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dkcore.arrays import Array
 from dkcore.errors import DkcoreError, LayoutError, expected
 from dkcore.merge.barriers import take_part, validate_job
+from dkcore.merge.cut import Start, start_of
 from dkcore.merge.settings import Merging
 from dkcore.ranks.agreement import agree, attempt
 from dkcore.ranks.processes import MARK
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
     from dkcore.center import Center
+    from dkcore.checkpoints.manifest import Saved
     from dkcore.formula.rule import Rule
     from dkcore.formula.synchronous import Synchronous
     from dkcore.ranks.world import World
@@ -56,21 +58,22 @@ def join(
     timeout: float,
     note: str,
     undo: str | None,
+    saved: "Saved | None" = None,
 ) -> CenterT:
-    """The center of this node with rank 0's weights; see `Center.of`. Every rank returns one, or every rank raises."""
+    """The center of this node with rank 0's weights, or of a checkpoint; see `Center.of`. Every rank returns one, or every rank raises."""
     world.call_roll("Center.of")
     found, failure = attempt(lambda: (None if rule is None else rule_of(rule), replica_of(model)))
     known, replica = found or (None, None)
     validate_same_model(world, replica, failure)
     assert replica is not None  # or that would have raised
     validate_job(world, known, settings)
-    values, failure = attempt(lambda: room_for(replica, world) if world.leader else None)
+    start, failure = attempt(lambda: start_for(replica, world, known, saved) if world.leader else None)
     agree(world, failure)
-    if world.leaders is not None and values is not None:
-        broadcast(world.leaders, values)
+    if world.leaders is not None and start is not None and saved is None:
+        broadcast(world.leaders, start.vectors[0])
     center: CenterT | None = None
     try:
-        center, failure = attempt(lambda: None if values is None else create(kind, values, replica, world, known, note, undo))
+        center, failure = attempt(lambda: None if start is None else create(kind, start, replica, world, known, note, undo))
         if center is not None:  # under a user's own mpirun nobody else would, before the next sweep
             world.at_abort(functools.partial(remove, center.name))
         agree(world, failure)
@@ -81,7 +84,7 @@ def join(
         assert center is not None  # or that would have raised
         if world.leader and world.size > 1 and (world.rank > 0 or MARK not in os.environ):
             remove(center.name)  # no launcher looks for it here, and nothing will be left of it, however the job ends
-        center.membership = take_part(center, world, known, settings)
+        center.membership = take_part(center, world, known, settings, start)
     except BaseException:
         if center is not None:
             center.close()
@@ -92,7 +95,7 @@ def join(
 
 def create(
     kind: type[CenterT],
-    values: Array,
+    start: Start,
     replica: Weights,
     world: "World",
     rule: "Rule | Synchronous | None",
@@ -100,8 +103,12 @@ def create(
     undo: str | None,
 ) -> CenterT:
     """The center of this node, on its leader."""
+    values, *saved = start.vectors
     slots = max(64, 2 * world.node_size)
-    return kind.create(values, slots=slots, note=note, rule=rule, digest=replica.digest, statistics=replica.statistics, undo=undo)
+    center = kind.create(values, slots=slots, note=note, rule=rule, digest=replica.digest, statistics=replica.statistics, undo=undo)
+    for state, values in enumerate(saved, 1):
+        center.restore(values, state=state)
+    return center
 
 
 def attach(kind: type[CenterT], name: str, replica: Weights, timeout: float) -> CenterT:
@@ -110,9 +117,11 @@ def attach(kind: type[CenterT], name: str, replica: Weights, timeout: float) -> 
     return kind.attach(name, timeout=timeout, size=size, dtype=dtype, digest=digest, statistics=statistics)
 
 
-def room_for(replica: Weights, world: "World") -> Array:
-    """What the leader of a node makes the center of: rank 0's values, or memory for them."""
-    return replica.read() if world.rank == 0 else np.empty(replica.size, replica.dtype)
+def start_for(replica: Weights, world: "World", rule: "Rule | Synchronous | None", saved: "Saved | None") -> Start:
+    """What the leader of a node makes the center of: rank 0's values, or memory for them; or a checkpoint."""
+    if saved is not None and world.leaders is not None:
+        return start_of(saved, world.leaders.rank, world.nodes, rule, replica.digest)
+    return Start([replica.read() if world.rank == 0 else np.empty(replica.size, replica.dtype)])
 
 
 def replica_of(model: "keras.Model | Array") -> Weights:

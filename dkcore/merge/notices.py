@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Notices"]
 
 NOTICE = 4  # the tag
-NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "workers", "adds")
+NUMBERS = ("round", "state", "fresh", "live", "slowest", "handed", "workers", "checkpoint", "asked", "adds")
 FORM = np.dtype([(name, "i8" if name in ("state", "adds") else "u8") for name in NUMBERS] + [("rule", "S128")])
 
 
@@ -24,6 +24,7 @@ class Notices:
     round: number of rounds before. state: of the node, see `dkcore.merge.membership`. fresh: exchanges that the others have not seen.
     live: workers. slowest: exchanges of the slowest of them. handed: workers that handed in, in a round of a synchronous method.
     workers: that had a part in what is fresh. adds: 1 if the rule adds progress, 0 if it averages, -1 if it is not known.
+    checkpoint, asked: see `dkcore.merge.cut` and `dkcore.ranks.requests`.
     rule: name and scalars.
     """
 

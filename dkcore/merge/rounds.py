@@ -12,6 +12,7 @@ from dkcore.formula.rule import Rule
 from dkcore.formula.synchronous import Synchronous
 from dkcore.merge.allreduce import Reduction
 from dkcore.merge.contributions import Contributions, Differences
+from dkcore.merge.cut import Cut
 from dkcore.merge.hand_ins import HandIns
 from dkcore.merge.leaders import Peers
 from dkcore.merge.membership import LEFT, TRAINING, are_over, end_phase, state_of
@@ -51,6 +52,7 @@ class Rounds:
 
     Attributes:
         count, seconds: merges made, and the time they took. lost: names of nodes. phase: how many are over, see membership.py.
+        cut: copies for checkpoints, if somebody may want them.
         changed: set it to have this node's state looked at now.
     """
 
@@ -70,6 +72,7 @@ class Rounds:
         self.exact = False  # whether all centers are equal, but for fresh exchanges
         self.lost: list[str] = []
         self.retired: list[tuple[Peers, Notices]] = []  # buffers where MPI may still write
+        self.cut: Cut | None = None
         self.changed = threading.Event()
         self.expect_all()
 
@@ -146,13 +149,23 @@ class Rounds:
             if notices["handed"].any():
                 self.count += 1
                 self.round.run(self.reduction, "apply", exact=self.reduction.codec is None)
+            self.copy(notices)
             if mine := int(notices["handed"][self.peers.rank]):
                 self.center.segment.open_gate(GATE, mine)
-        elif self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
+            return
+        if self.peers.size > 1 and (notices["fresh"].any() or (last and not self.exact)):
             self.count += 1
             self.exact = False
             self.round.run(self.reduction, "apply_last" if last else "apply", exact=last)
             self.exact = last
+        self.copy(notices)
+
+    def copy(self, notices: Array) -> None:
+        """Copy what a checkpoint needs of this node, if a leader has given notice that one is due."""
+        if self.cut is not None:
+            if notices["asked"].any():
+                self.cut.requests.ask()
+            self.cut.after(self, int(notices["checkpoint"].max()))
 
     def await_round(self) -> None:
         """Until this leader is ready, or another has given notice."""
@@ -174,7 +187,7 @@ class Rounds:
 
     def ready(self) -> bool:
         """Whether this node would like to merge now."""
-        if self.state != self.announced:
+        if self.state != self.announced or (self.cut is not None and self.cut.due):
             return True
         pulse = self.center.segment.pulse()
         if pulse["waiting"] and self.elsewhere < pulse["slowest"]:  # for others, of whom it hears by their notices only
@@ -194,6 +207,7 @@ class Rounds:
         notices = self.notices.exchange(
             pulse["rule"], round=self.round.number, state=self.announced, fresh=fresh, live=pulse["live"], slowest=pulse["slowest"],
             handed=self.handed if self.synchronous else 0, workers=self.workers, adds=adds,
+            checkpoint=self.cut.wanted if self.cut else 0, asked=int(self.cut is not None and self.cut.requests.asked),
         )  # fmt: skip
         self.adds = not (notices["adds"] == 0).any()
         return notices

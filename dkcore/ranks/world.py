@@ -20,6 +20,7 @@ from dkcore.ranks.cores import take_share
 from dkcore.ranks.finalization import join_mpi
 from dkcore.ranks.liveness import Liveness
 from dkcore.ranks.processes import machine
+from dkcore.ranks.requests import Requests
 from dkcore.ranks.roll_call import Roll
 from dkcore.ranks.shm import PREFIX, SHARED_MEMORY, locked_file, unlink_segments
 from dkcore.ranks.signals import SignalHandlers
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["World", "init"]
 
 RANKS = f"{PREFIX}ranks-"
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # how mpiexec tells its ranks how many they are
-SLURM_SIZE = "SLURM_STEP_NUM_TASKS"
+SIZES, SLURM_SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"), "SLURM_STEP_NUM_TASKS"  # how ranks are told how many they are
 LINGER = 3.0  # seconds that a rank that ended goes on watching: MPI_Finalize waits for the others, and sees nothing
 MAPPED_AT_INIT = ("mpich_shm_",)  # MPI's segments that no rank opens later; MPICH leaves them behind when a rank dies
 PR_SET_PDEATHSIG = 1
@@ -52,9 +52,9 @@ class World:
     """The ranks of a job, as one of them sees it. Made by `init`; a context manager.
 
     rank, size: in the job. node_rank, node_size: among the ranks that share memory. names: of the nodes, for messages, in the
-    order of their first ranks. id: of the job, the same on all ranks.
-    comm, node: the mpi4py communicators of both. leaders: that of the first ranks of all nodes, None elsewhere. memberships: at
-    centers, which this rank leaves when it ends. cores: threads that are this rank's fair share of the node.
+    order of their first ranks. id: of the job, the same on all ranks. comm, node: the mpi4py communicators of both. leaders: that of the
+    first ranks of all nodes, None elsewhere. memberships: at centers, which this rank leaves when it ends. requests: what ranks of this
+    node ask of each other. cores: threads that are this rank's fair share of the node.
     """
 
     rank: int
@@ -72,6 +72,7 @@ class World:
     leaders: "Comm | None" = field(default=None, repr=False)
     roll: Roll | None = field(default=None, repr=False)
     memberships: WeakSet[Left] = field(default_factory=WeakSet, repr=False)
+    requests: Requests = field(default_factory=Requests, repr=False)
     pid: int = field(default_factory=os.getpid, init=False, repr=False, compare=False)
 
     @property
@@ -198,7 +199,7 @@ def join(comm: "Comm") -> World:
     closers = [liveness.end, lambda linger: undo()]
     names = names_of(comm, node)
     world = World(comm.rank, comm.size, node.rank, node.size, token, take_share(node), comm, node, closers, names, liveness)
-    leaders = comm.Split(0 if world.leader else load_mpi().UNDEFINED, comm.rank)
+    leaders, world.requests = comm.Split(0 if world.leader else load_mpi().UNDEFINED, comm.rank), Requests(liveness)
     world.leaders = leaders if world.leader else None
     firsts = set(comm.allgather(liveness.ranks[0])) - {liveness.ranks[0]}
     world.roll = Roll(comm.Dup(), liveness, sorted(firsts), world.leader)
@@ -224,7 +225,7 @@ def shared_file(comm: "Comm", prefix: str) -> Iterator[tuple["Comm", str]]:
     own = os.path.join(SHARED_MEMORY, f"{prefix}{comm.rank}")
     with locked_file(own):
         comm.Barrier()
-        seen = min(int(name[len(prefix) :]) for name in os.listdir(SHARED_MEMORY) if name.startswith(prefix))
+        seen = min(int(name.removeprefix(prefix)) for name in os.listdir(SHARED_MEMORY) if name.startswith(prefix))
         first = (places := comm.allgather((seen, machine()))).index(places[comm.rank])
         yield comm.Split(first, comm.rank), os.path.join(SHARED_MEMORY, f"{prefix}{first}")
 
@@ -234,8 +235,7 @@ def load_mpi() -> ModuleType:
     try:
         return join_mpi()
     except (ImportError, RuntimeError) as error:  # mpi4py, or libmpi, is not there
-        advice = 'Install both with: pip install "dkcore[mpich]"'
-        raise MissingError(expected("mpi4py and an MPI library", error, advice)) from error
+        raise MissingError(expected("mpi4py and an MPI library", error, 'Install both: pip install "dkcore[mpich]"')) from error
 
 
 def check_size(size: int) -> None:
@@ -246,5 +246,5 @@ def check_size(size: int) -> None:
         sizes = sizes or {int(os.environ[SLURM_SIZE])}
         advice = f"Pass srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI; for worlds of one, unset {SLURM_SIZE}."
     if sizes and size not in sizes:
-        library = load_mpi().Get_library_version().split("\n")[0]
-        raise MissingError(expected(f"a job of {max(sizes)} ranks, as mpiexec says", f"{size} in {library}", advice))
+        received = f"{size} in {load_mpi().Get_library_version().splitlines()[0]}"
+        raise MissingError(expected(f"a job of {max(sizes)} ranks, as mpiexec says", received, advice))

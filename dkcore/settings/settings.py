@@ -4,12 +4,14 @@
 ``python -m dkcore.settings`` writes anew. ``internal`` is for what only fronts write. `dkcore.settings.setting` says what may be stated.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from dkcore.arguments import count, json_value, listed_or_dict, plain, real, text, texts, truth, weights_of_classes, whole
+from dkcore.checkpoints.schedule import every_of
 from dkcore.errors import expected
 from dkcore.formula.rule import Rule
 from dkcore.formula.synchronous import UNDO, Synchronous, check_staleness, check_undo
@@ -55,6 +57,18 @@ def undo(_: str, value: Any) -> str:
     """What is taken back of a dead worker's commit."""
     check_undo(value)
     return str(value)
+
+
+def location(name: str, value: Any) -> str:
+    """A path as an absolute one; a URI as it is."""
+    path = text(name, os.fspath(value))
+    return path if "://" in path else os.path.abspath(path)
+
+
+def interval(_: str, value: Any) -> str | int:
+    every_of(plain(value))
+    known: str | int = plain(value)
+    return known
 
 
 def of_merging(attribute: str) -> Callable[[str, Any], Any]:
@@ -155,6 +169,18 @@ class Settings:
     on_node_loss: str = setting(
         "stop", "What to do when a node is lost: stop, or shrink, which goes on without it (Open MPI with ULFM).",
         check=of_merging("on_node_loss"), option=Option(help="shrink: Open MPI, ULFM.", choices=("stop", "shrink")), param=None)
+    checkpoint: str | None = setting(
+        None, "Folder for checkpoints; or its URI, on any file system that pyarrow knows.", check=location,
+        unset="none; with checkpoint_every, dkcore train writes them to checkpoints in --out",
+        option=Option(help="Folder or URI for checkpoints.", metavar="FOLDER"))
+    checkpoint_every: str | int | None = setting(
+        None, "Time, epochs or exchanges between checkpoints: 5min, 2 epochs, 100 exchanges.", check=interval,
+        unset="each epoch, if there is a folder for them", more="Epochs and exchanges are those of the first worker.",
+        option=Option(help="5min, 2 epochs, 100 exchanges.", metavar="INTERVAL"))
+    keep: int = setting(3, "The newest checkpoints to keep.", check=count, unit="checkpoints")
+    resume: str | None = setting(
+        None, "Checkpoint to go on from; or a folder of them, of which the newest whole one is taken.", check=location,
+        option=Option(help="Checkpoint, or folder of them, to go on from.", metavar="PATH"))
     modules: list[str] = setting(
         [], "Module or file that registers custom layers.", check=texts, keyword=Argument("custom_modules", default=(), after="label_col"),
         more="Modules that this process has imported are found without.", param=Argument(after="prediction_batch_size"),
@@ -170,9 +196,10 @@ class Settings:
     excluded_from_decay: dict[str, Any] | None = internal(
         None, "Variables (places in model.weights) and names that the optimizer does not decay.", check=json_value)
     keras: dict[str, Any] = internal({}, "The state of the driver's Keras, see dkcore.training.keras_state.", check=json_value)
-    checkpoint: bool = internal(
-        False, "Rank 0 leaves the center in the directory after each of its epochs; a job that finds one there goes on from it.",
+    travels: bool = internal(
+        False, "Ranks write checkpoints, and read the one to resume from, in directories of their own: they travel to the driver and back.",
         check=truth)
+    last_checkpoint: int = internal(0, "The number of the last checkpoint that there is.", check=partial(whole, least=0))
     # fmt: on
 
     def __post_init__(self) -> None:

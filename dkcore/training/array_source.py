@@ -10,6 +10,7 @@ from dkcore.frameworks import tensorflow_hidden
 from dkcore.launch.allocation import shared_folder
 from dkcore.training.job import JOB
 from dkcore.training.sources import Request
+from dkcore.training.stopping import end_if_stopped
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,7 @@ def train(request: Request, arrays: dict[str, Any]) -> tuple["keras.Model", dict
         with tensorflow_hidden(job.backend):
             request.model.save(Path(directory) / "model.keras")
         job.launch(mpi=request.mpi, hosts=request.hosts, show=request.show, temporary=True)
+        end_if_stopped(job.home)
         report, history = results.collect(job)
         return results.trained_model(job), report, history
 

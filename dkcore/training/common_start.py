@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dkcore.merge.recovery import is_loss
 from dkcore.training.callback import Callback, Logs
+from dkcore.training.exchange import Exchange
 
 if TYPE_CHECKING:
     from dkcore.ranks.world import World
@@ -21,12 +22,13 @@ class Gate(Callback):
     staleness nor samples per second say anything. Ranks without samples call `pass_through`.
     """
 
-    def __init__(self, world: "World"):
+    def __init__(self, world: "World", exchange: Exchange):
         super().__init__()
-        self.world, self.passed = world, False
+        self.world, self.exchange, self.passed = world, exchange, False
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self.pass_through()
+        if not self.exchange.resting:
+            self.pass_through()
 
     def on_train_end(self, logs: Logs = None) -> None:
         self.pass_through()

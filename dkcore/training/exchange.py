@@ -96,6 +96,8 @@ class Exchange(Callback):
         self.started = time.time()
         self.histogram = np.zeros(0, np.uint64)
         self.held: Array | None = None  # the weights after the last exchange of an epoch
+        self.resting = False  # whether the batch that comes was trained before, see `dkcore.training.position`
+        self.done = (-1, 0)  # an epoch, and the steps of it that were taken before this training
 
     def on_train_begin(self, logs: Logs = None) -> None:
         if not hasattr(self, "replica") or self.replica.model is not self._model:
@@ -130,9 +132,11 @@ class Exchange(Callback):
             history.on_train_end = lambda logs=None: self.end(history, logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.epoch, self.epoch_steps = epoch, 0
+        self.epoch, self.epoch_steps = epoch, self.done[1] if epoch == self.done[0] else 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if self.resting:
+            return
         taken = 1 if self._model.steps_per_execution == 1 else self.count()
         self.steps += taken
         self.epoch_steps += taken
@@ -162,6 +166,12 @@ class Exchange(Callback):
         if self.synchronous:
             self.histogram = np.concatenate([[self.histogram.sum()], np.zeros(len(self.histogram) - 1)]).astype(np.uint64)
             assert self.center.membership is not None  # a synchronous method has one, see __init__
+            self.center.membership.leave_rounds()
+        self.worker.release()
+
+    def leave(self) -> None:
+        """Take part in no exchange any longer, though training is not at its end: others do not wait for this worker."""
+        if self.center.membership is not None:
             self.center.membership.leave_rounds()
         self.worker.release()
 

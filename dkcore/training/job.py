@@ -12,8 +12,10 @@ It is the one contract between every front and every launcher: the command line 
     trained.keras  evaluation.json  center.parquet   the model with the center's weights, its test, and its tests on the way
 """
 
+import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +30,23 @@ from dkcore.settings.setting import internal
 from dkcore.settings.settings import SEEDS, Settings
 
 if TYPE_CHECKING:
+    from dkcore.checkpoints.manifest import Saved
     from dkcore.launch.hosts import Host
 
-__all__ = ["JOB", "Job"]
+__all__ = ["JOB", "RESUME", "Job"]
 
+RESUME = "resume"  # the checkpoint to go on from, in the directory of a job whose checkpoints travel
 JOB = ".dkcore-job-"  # how a directory is called that a job has for itself, where all its hosts see it
+
+
+def chosen(location: str) -> "Saved":
+    """The whole checkpoint of that path, or the newest one of a folder; what is skipped is said."""
+    from dkcore.checkpoints.manifest import find
+
+    saved = find(location)
+    for reason in saved.skipped:
+        print(f"dkcore: skipped a newer checkpoint: {reason}", file=sys.stderr)
+    return saved
 
 
 def path_of(_: str, value: Any) -> Path:
@@ -57,6 +71,23 @@ class Job(Settings):
             raise ValueError(expected("1 worker for plain training", self.workers, "Choose another trainer for more."))
         if self.apart and self.on_node_loss != "stop":  # no member is anywhere but in its rank
             raise ValueError(expected("on_node_loss='stop' for an ensemble", repr(self.on_node_loss), "All of its members are needed."))
+
+        if self.checkpoint_every is not None and self.checkpoint is None and not self.travels:
+            advice = "Pass checkpoint=, too."
+            raise ValueError(expected("a folder for checkpoints", f"checkpoint_every={self.checkpoint_every!r} alone", advice))
+        if self.resume is not None and self.initial_epoch:
+            advice = "The checkpoint says which epochs are done."
+            raise ValueError(expected("resume or initial_epoch", "both", advice))
+
+    @property
+    def checkpoint_location(self) -> str | None:
+        """Where a rank writes its part of checkpoints; None where none are written."""
+        return str(self.home / "checkpoints") if self.travels else self.checkpoint
+
+    @property
+    def resume_location(self) -> str:
+        """The checkpoint that a rank goes on from."""
+        return str(self.home / RESUME) if self.travels else str(self.resume)
 
     @property
     def home(self) -> Path:
@@ -86,6 +117,8 @@ class Job(Settings):
             Shard(data, 0, self.workers)  # refuses too few samples here, and not in every rank
             data_files.write(home / "data", data)
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name != "directory"}
+        if self.resume is not None:
+            settings["resume"] = chosen(self.resume).location
         (home / "job.json").write_text(json.dumps(settings, indent=1))
         return self
 
@@ -113,9 +146,11 @@ class Job(Settings):
         """
         from dkcore.launch.launch import launch
         from dkcore.training.progress import Progress
+        from dkcore.training.stopping import STOP, StopSignals
 
         home = self.home
-        with Progress(home, self.trainer, self.workers, show=show) as progress:
+        stops = contextlib.nullcontext() if self.checkpoint is None else StopSignals((home / STOP).touch)
+        with stops, Progress(home, self.trainer, self.workers, show=show) as progress:
 
             def tick() -> None:
                 progress.update()

@@ -11,10 +11,13 @@ from dkcore.report import history
 from dkcore.training.atomic_files import keep, put
 from dkcore.training.job import Job
 from dkcore.training.serialization import load_model
+from dkcore.training.stopping import CHECKPOINTS
 
 if TYPE_CHECKING:
     import keras
     import pyarrow
+
+NONE: dict[str, Any] = {"resumed_from": None, "resumed": "", "checkpoints": [], "checkpoints_failed": 0}
 
 __all__ = ["collect", "deliver", "prepare", "trained_model"]
 
@@ -26,7 +29,9 @@ def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     path = job.home / "evaluation.json"
     test = json.loads(path.read_text()) if path.exists() else {}
     parts = [job.home / f"rank-{rank['rank']}.parquet" for rank in ranks] + list(job.home.glob("center.parquet"))
-    return summarize(job, ranks, test), history.merge(parts, job.home / "history.parquet")
+    path = job.home / CHECKPOINTS
+    said = json.loads(path.read_text()) if path.exists() else NONE
+    return summarize(job, ranks, test) | {name: said[name] for name in NONE}, history.merge(parts, job.home / "history.parquet")
 
 
 def prepare(out: Path) -> Path:

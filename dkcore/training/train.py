@@ -1,5 +1,6 @@
 """What one rank does with a job: build the model, join the center, fit its shard, leave its sums and its history."""
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -18,13 +19,16 @@ from dkcore.settings.settings import SEEDS
 from dkcore.training import ensemble, keras_state
 from dkcore.training.atomic_files import save_whole
 from dkcore.training.build import build, vary_seeds
-from dkcore.training.checkpoint import Checkpoint, resume
+from dkcore.training.checkpoint import Checkpoint, StoppedError
 from dkcore.training.common_start import Gate
 from dkcore.training.compilation import compile_model, restore_user_steps
 from dkcore.training.evaluation import Evaluation
 from dkcore.training.exchange import Exchange
 from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
+from dkcore.training.position import Position
+from dkcore.training.recording import finish_recording, recorder_of, stop_signals
+from dkcore.training.resuming import Beginning, Restore, beginning_of
 from dkcore.training.sums import write_sums
 
 if TYPE_CHECKING:
@@ -34,14 +38,17 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 TEST_BATCH = 1000
-EPOCHS = 1_000_003  # more than a job has
 
 
 def train(job: "Job", world: "World") -> None:
-    """Train as one rank; rank 0 also evaluates the center and saves the trained model."""
+    """Train as one rank; rank 0 also evaluates the center and saves the trained model.
+
+    A signal may have ended the training after a checkpoint: then there is nothing to deliver.
+    """
     part = prepare(job, world)
     fit(part)
-    deliver(part)
+    if not finish_recording(part.checkpoint, job, world, part.begin):
+        deliver(part)
     part.center.close()
 
 
@@ -50,7 +57,7 @@ class Part:
     """One rank's part of a job, when all ranks have joined the center.
 
     shard, test: its rows, and those that rank 0 evaluates the center on. chosen: what it is compiled with, as `compile_model` returns it.
-    first: the epoch to begin with.
+    begin: where this rank begins.
     """
 
     job: "Job"
@@ -59,10 +66,11 @@ class Part:
     test: Shard | None
     model: keras.Model
     chosen: dict[str, Any]
-    first: int
+    begin: Beginning
     center: Center
     exchange: Exchange
     evaluation: Evaluation | None = None
+    checkpoint: Checkpoint | None = None
 
 
 def prepare(job: "Job", world: "World") -> Part:
@@ -75,14 +83,17 @@ def prepare(job: "Job", world: "World") -> Part:
     raise_once(world, attempt(lambda: check_declared(model, shard.arrays[0]))[1])
     chosen = compile_model(job, model, shard)
     vary_seeds(model, world.rank)
-    first = max(resume(job.home, model), job.initial_epoch)
+    begin, failure = attempt(lambda: beginning_of(job, world, shard))
+    raise_once(world, failure)
+    assert begin is not None  # or that has ended the job
     settings = {name: getattr(job, name) for name in ("merge_every", "merge_compression", "merge_timeout", "on_node_loss", "undo")}
-    center = Center.of(model, world, rule=job.the_rule, note=job.trainer, **settings)
+    center = Center.of(model, world, rule=job.the_rule, note=job.trainer, resume=begin.saved, **settings)
     exchange = Exchange(
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
     )  # fmt: skip
-    part = Part(job, world, shard, test, model, chosen, first, center, exchange)
+    part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
+    part.checkpoint = recorder_of(job, world, exchange, begin, shard.steps(job.batch_size))
     if test is not None:
         part.evaluation = Evaluation(exchange, batches.dataset(test, job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
     return part
@@ -99,35 +110,42 @@ def prepare_keras(job: "Job", world: "World") -> None:
 
 def fit(part: Part) -> None:
     """Train on this rank's rows, and wait for the center to be final."""
-    job, world, exchange = part.job, part.world, part.exchange
-    seed = job.seed + EPOCHS * part.first  # a dataset counts its epochs from 0: not those orders again
-    dataset = batches.dataset(part.shard, job.backend, job.batch_size, shuffle=job.shuffle, seed=seed, scale=job.scale)
-    callbacks = callbacks_of(part)
+    job, world, exchange, begin = part.job, part.world, part.exchange, part.begin
+    restore = Restore(exchange, begin, job.learning_rate)
+    position = Position(exchange, begin.epoch, begin.step, restore.wake)
+    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": job.seed, "epoch": position}
+    dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, **shuffled)
+    callbacks = [position, *callbacks_of(part, restore)]
     world.comm.Barrier()
     if world.rank == 0:
         note = job.home / "center.draft"
         note.write_text(part.center.name)
         note.replace(job.home / "center")  # whole at once: the launcher may be looking for it
     exchange.started = time.time()
-    if part.shard.samples:
-        options = {"verbose": 0, "shuffle": False, "class_weight": job.class_weight}
-        part.model.fit(dataset, initial_epoch=part.first, epochs=job.epochs, callbacks=callbacks, **options)
+    with stop_signals(part.checkpoint, world):
+        with contextlib.suppress(StoppedError):
+            train_rows(part, dataset, callbacks)
+        exchange.history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
+        part.center.finish()
+
+
+def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
+    """`fit`, unless there is nothing to do for this rank."""
+    if part.shard.samples and part.begin.epoch < part.job.epochs:
+        options = {"verbose": 0, "shuffle": False, "class_weight": part.job.class_weight}
+        part.model.fit(dataset, initial_epoch=part.begin.epoch, epochs=part.job.epochs, callbacks=callbacks, **options)
     else:
         join_without_data(part.model, callbacks)
-    exchange.history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
-    part.center.finish()
 
 
-def callbacks_of(part: Part) -> list[keras.callbacks.Callback]:
-    """The exchange, and what rank 0 does after each of its epochs."""
-    callbacks: list[keras.callbacks.Callback] = [Gate(part.world), part.exchange]
-    if part.job.apart:  # the center is now this member, now that one; and an ensemble begins anew
-        return callbacks
-    if part.evaluation is not None:
+def callbacks_of(part: Part, restore: Restore) -> list[keras.callbacks.Callback]:
+    """The exchange, and what is done after it: rank 0's evaluations, what a checkpoint has of this rank, and the next checkpoint."""
+    job = part.job
+    callbacks: list[keras.callbacks.Callback] = [Gate(part.world, part.exchange), part.exchange]
+    if part.evaluation is not None and not job.apart:  # there the center is now this member, now that one
         callbacks.append(part.evaluation)
-    if part.job.checkpoint and part.world.rank == 0:
-        callbacks.append(Checkpoint(part.exchange, part.job.home))
-    return callbacks
+    callbacks.append(restore)
+    return callbacks if part.checkpoint is None else [*callbacks, part.checkpoint]
 
 
 def join_without_data(model: keras.Model, callbacks: list[keras.callbacks.Callback]) -> None:
@@ -140,7 +158,7 @@ def join_without_data(model: keras.Model, callbacks: list[keras.callbacks.Callba
 def deliver(part: Part) -> None:
     """Leave this rank's sums; rank 0 leaves the trained model, evaluated, when those of all ranks are there."""
     job, world, model = part.job, part.world, part.model
-    write_sums(job, world, part.exchange, part.evaluation, part.shard.samples, part.first)
+    write_sums(job, world, part.exchange, part.evaluation, part.shard.samples, part.begin)
     part.center.barrier("sums are written")
     if job.apart:
         restore_user_steps(model, part.chosen)

@@ -1,0 +1,53 @@
+"""What the ranks of a node tell each other while they train, without a message: that a checkpoint is due, and that all shall end."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dkcore.ranks.liveness import Liveness
+
+__all__ = ["Requests"]
+
+ASKED, NUMBER = 0, 1  # places in the node's file
+
+
+class Requests:
+    """Two numbers of a node, in the file that its ranks share. Each is read by one system call, so a look every step costs nothing.
+
+    liveness: has the file; None for a rank that is alone, which keeps them for itself.
+    """
+
+    def __init__(self, liveness: "Liveness | None" = None):
+        self.liveness = liveness
+        self.own = [0, 0]
+
+    def read(self, place: int) -> int:
+        return self.own[place] if self.liveness is None else self.liveness.number(place)
+
+    def write(self, place: int, value: int) -> None:
+        if self.liveness is None:
+            self.own[place] = value
+        else:
+            self.liveness.set_number(place, value)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a rank of this node was told by a signal to write a checkpoint and to end."""
+        return bool(self.read(ASKED))
+
+    def ask(self) -> None:
+        """Have all ranks write a checkpoint and end; from any thread, and from a signal's handler."""
+        self.write(ASKED, 1)
+
+    @property
+    def number(self) -> int:
+        """Of the checkpoint that ranks shall write their parts of; 0 before the first one."""
+        return self.read(NUMBER) >> 1
+
+    @property
+    def last(self) -> bool:
+        """Whether ranks end with that checkpoint."""
+        return bool(self.read(NUMBER) & 1)
+
+    def begin(self, number: int, last: bool) -> None:
+        """Have the ranks of this node write their parts of a checkpoint; its leader alone calls this."""
+        self.write(NUMBER, number << 1 | last)

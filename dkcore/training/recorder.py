@@ -1,0 +1,209 @@
+"""Checkpoints of a job while it trains: when one is begun, and the thread of each rank that writes its parts to the disk.
+
+Design:
+(a) Rank 0 begins a checkpoint by giving it a number: to its own node through `dkcore.ranks.requests`, to the others by the notices of the
+    merge. Each worker copies its part between two of its steps; only that copy, in memory, takes time of its training.
+(b) Whoever is through with its training keeps its last part in memory, and its thread answers for it.
+(c) One checkpoint is under way at a time. When the next is due before all parts of it are written, that one is left out. One that was
+    asked for by a signal does not wait: what was under way is given up.
+(d) A checkpoint that fails is told in one line, and training goes on: the one before it is whole still. When the last one fails, which a
+    signal asked for, the job fails.
+"""
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dkcore.checkpoints.copies import tidy, whole
+from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
+from dkcore.checkpoints.manifest import assemble
+from dkcore.checkpoints.part import node_part, rank_part, report_failure, write_part
+from dkcore.checkpoints.schedule import Every
+from dkcore.merge.cut import copy_of
+from dkcore.merge.resuming import about, no_room
+from dkcore.training.stopping import STOP
+
+if TYPE_CHECKING:
+    from dkcore.arrays import Array
+    from dkcore.center import Center
+    from dkcore.ranks.world import World
+
+__all__ = ["Recorder"]
+
+LOOK = 0.1  # seconds between two looks of the thread
+PATIENCE = 300.0  # seconds for all parts of a checkpoint to be written
+
+
+@dataclass
+class Written:
+    """What came of the checkpoints of this run, for the report. failed: how many could not be written."""
+
+    names: list[str] = field(default_factory=list)
+    failed: int = 0
+    error: OSError | None = None
+
+
+class Recorder:
+    """The checkpoints of one rank.
+
+    folder: of all ranks; travels: or of this rank alone, from where somebody else takes the parts away and makes checkpoints of them.
+    settings: of the job. every: None for no other than those that are asked for. after: the number of the last one that there is.
+    home: the job's directory.
+    """
+
+    def __init__(self, folder: Folder, world: "World", center: "Center", settings: dict[str, Any], *, every: Every | None, keep: int,
+                 after: int, home: Path, travels: bool = False):  # fmt: skip
+        self.folder, self.world, self.center, self.settings = folder, world, center, settings
+        self.every, self.keep, self.home, self.travels = every, keep, home, travels
+        self.requests, self.number, self.seen = world.requests, after, 0
+        self.cut = None if center.membership is None else center.membership.cut
+        self.merging = center.membership is not None and center.membership.merging
+        if self.cut is not None:
+            self.cut.keep = self.keep_cut
+        self.parts: queue.Queue[tuple[int, str, dict[str, Array], dict[str, Any]]] = queue.Queue()
+        self.last_part: Callable[[int], None] | None = None  # of who is through with its training
+        self.open: int | None = None  # the checkpoint under way; rank 0's
+        self.began = self.ticked = time.monotonic()
+        self.asked = self.ending = self.closed = False
+        self.written = Written()
+        self.thread = threading.Thread(target=self.run, name="dkcore-checkpoint", daemon=True)
+
+    # ------------------------------------------------------------------ for the main thread
+
+    def start(self) -> None:
+        """Training begins."""
+        self.began = self.ticked = time.monotonic()
+        self.thread.start()
+
+    def begin(self, last: bool = False) -> None:
+        """Begin a checkpoint, unless one is under way; rank 0 alone calls this."""
+        if self.ending or (self.open is not None and not last):
+            return
+        self.number += 1
+        self.open, self.began = self.number, time.monotonic()
+        if self.merging and self.center.membership is not None and self.cut is not None:
+            self.cut.wanted = self.number << 1 | last
+            self.center.membership.wake()
+        else:
+            self.requests.begin(self.number, last)
+
+    def due(self) -> int | None:
+        """The number of the checkpoint that this rank shall write its part of now; None mostly."""
+        return number if (number := self.requests.number) > self.seen else None
+
+    def take(self, number: int, arrays: "dict[str, Array]", standing: dict[str, Any]) -> None:
+        """Have this rank's part written; where no merge does it, a copy of the center, too."""
+        self.seen = number
+        if not self.merging and self.world.leader:
+            self.keep_cut(number, 0, copy_of(self.center))
+        self.parts.put((number, rank_part(self.world.rank), arrays, standing))
+
+    def keep_cut(self, number: int, merge: int, arrays: "dict[str, Array]") -> None:
+        """Have the part of this node written."""
+        node = self.world.leaders.rank if self.world.leaders is not None else 0
+        self.parts.put((number, node_part(node), arrays, about(self.center, self.world.nodes, self.world.size, merge)))
+
+    def no_more(self) -> None:
+        """All have trained: begin no checkpoint any longer. Other ranks may still have to answer for one."""
+        self.ending = True
+
+    def close(self) -> None:
+        """Write what is under way, and end; all ranks have come to their end. OSError when the last one, asked for, failed."""
+        self.closed = True
+        self.thread.join()
+
+    # ------------------------------------------------------------------ the thread
+
+    def run(self) -> None:
+        while not self.finished():
+            with contextlib.suppress(queue.Empty):
+                self.write(*self.parts.get(timeout=LOOK))
+            if self.last_part is not None and (number := self.due()) is not None:
+                self.last_part(number)
+            if self.world.rank == 0:
+                self.look()
+
+    def finished(self) -> bool:
+        return self.closed and self.parts.empty() and (self.last_part is None or self.due() is None) and self.open is None
+
+    def write(self, number: int, name: str, arrays: "dict[str, Array]", said: dict[str, Any]) -> None:
+        """A part to the disk; the others are told when it does not fit."""
+        checkpoint = name_of(number)
+        try:
+            write_part(self.folder, checkpoint, name, arrays, said)
+        except OSError as error:
+            self.written.error = no_room(self.folder.location, error)
+            try:
+                report_failure(self.folder, checkpoint, name, error)
+            except OSError as second:  # nor is there room for that: rank 0 waits in vain, and then gives it up
+                print(f"dkcore: {self.written.error} ({second})", file=sys.stderr)
+
+    def look(self) -> None:
+        """What rank 0 looks after: signals, the clock, and whether all parts are there."""
+        now = time.monotonic()
+        if not self.asked and (self.requests.asked or (self.home / STOP).exists()):
+            self.asked = True
+            self.begin(last=True)
+        elif self.every is not None and self.every.unit == "seconds" and now >= self.ticked + self.every.number:
+            self.ticked = now
+            self.begin()
+        if self.open is not None:
+            try:
+                self.gather(now)
+            except OSError as error:
+                self.give_up(str(no_room(self.folder.location, error)))
+
+    def gather(self, now: float) -> None:
+        """Make a checkpoint of the parts, if all are there."""
+        assert self.open is not None
+        if self.travels:
+            self.open = None if self.parts.empty() and self.seen >= self.open else self.open
+            return
+        name = name_of(self.open)
+        failure = assemble(self.folder, name, self.settings, self.missing())
+        if failure:
+            self.give_up(str(self.written.error or no_room(self.folder.location, OSError(failure))))
+        elif (self.folder.local and name in self.folder.names()) or MANIFEST in self.folder.names(name):
+            self.written.names.append(name)
+            self.open = None
+            self.tidy()
+        elif now > self.began + PATIENCE:
+            there = ", ".join(self.folder.records(name)) or "none"
+            self.give_up(f"Expected all parts of a checkpoint within {PATIENCE:g} s. Received: {there}. Is the file system slow?")
+
+    def missing(self) -> frozenset[int]:
+        """Ranks that died, where the job goes on without them."""
+        liveness = self.world.liveness
+        return frozenset() if liveness is None else frozenset(liveness.ranks[place] for place in liveness.known_dead)
+
+    def give_up(self, reason: str) -> None:
+        assert self.open is not None
+        self.written.failed += 1
+        print(f"dkcore: no {name_of(self.open)}: {reason}", file=sys.stderr, flush=True)
+        name, self.open = name_of(self.open), None
+        try:
+            self.folder.remove(self.folder.draft(name))
+        except OSError as error:  # who still writes there removes nothing; the next run does
+            print(f"dkcore: {error}", file=sys.stderr, flush=True)
+
+    def tidy(self) -> None:
+        """Remove checkpoints but the newest few, and what was begun before them and never came to be one."""
+        tidy(self.folder, self.keep)
+        there = whole(self.folder)
+        for number in self.folder.numbers(drafts=True):
+            if number < self.number and number not in there:
+                self.folder.remove(self.folder.draft(name_of(number)))
+
+    def prepare(self) -> None:
+        """Before any rank trains, on rank 0: remove what an earlier run began and could not finish, and go on counting. OSError."""
+        self.folder.make()
+        for number in self.folder.numbers(drafts=True):
+            if MANIFEST not in self.folder.names(self.folder.draft(name_of(number))):
+                self.folder.remove(self.folder.draft(name_of(number)))
+        self.number = max([self.number, *self.folder.numbers()])

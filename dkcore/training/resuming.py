@@ -1,0 +1,116 @@
+"""Going on from a checkpoint: where a rank begins, and what it takes over, on as many workers as before or on another number."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dkcore.checkpoints.manifest import Saved, find
+from dkcore.checkpoints.part import rank_part
+from dkcore.errors import CheckpointError, expected
+from dkcore.training import generators, worker_state
+from dkcore.training.callback import Callback, Logs
+from dkcore.training.exchange import Exchange
+
+if TYPE_CHECKING:
+    from dkcore.arrays import Array
+    from dkcore.data.shard import Shard
+    from dkcore.ranks.world import World
+    from dkcore.training.job import Job
+
+__all__ = ["Beginning", "Restore", "beginning_of"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a rank begins.
+
+    Attributes:
+        epoch, step: the first epoch, and the batches of it that are done. origin: the epoch from which steps are counted.
+        saved: the checkpoint, if there is one. source: the rank whose optimizer this one takes. whole: whether it is the same rank, which
+            takes over everything. steps: since the origin. pending: those of them since the last exchange.
+    """
+
+    epoch: int
+    step: int = 0
+    origin: int = 0
+    saved: Saved | None = None
+    source: int = 0
+    whole: bool = False
+    steps: int = 0
+    pending: int = 0
+
+    def line(self, size: int) -> str:
+        """What was done, for the report; empty for a job that begins anew."""
+        if self.saved is None:
+            return ""
+        before, now = len(self.saved.manifest.ranks), size
+        how = f"each of {now} workers has its optimizer back"
+        if not self.whole:
+            copies = ", and the others copies of them in turn" if now > before else ""
+            how = f"{before} workers then, {now} now: the first {min(before, now)} have the optimizers{copies}"
+        return f"resumed from {self.saved.location}, epoch {self.epoch}, step {self.step}; {how}"
+
+
+def beginning_of(job: "Job", world: "World", shard: "Shard") -> Beginning:
+    """Where this rank begins, as job and checkpoint say. CheckpointError when nothing is left to do, or it is another kind of job."""
+    if job.resume is None:
+        return Beginning(job.initial_epoch, origin=job.initial_epoch)
+    saved = find(job.resume_location, verify=False)
+    ranks = saved.manifest.ranks
+    if not ranks:
+        advice = "It was written by Center.save: pass it to Center.of(..., resume=...)."
+        raise CheckpointError(expected("a checkpoint of a job", f"{saved.location}, which has a center alone", advice))
+    if min(rank["epoch"] for rank in ranks) >= job.epochs:
+        advice = "Raise --epochs, or num_epoch, to train further."
+        raise CheckpointError(expected("a checkpoint with epochs left to do", f"{saved.location}, after all {job.epochs}", advice))
+    origin = ranks[0]["origin"]
+    mine = next((rank for rank in ranks if rank["rank"] == world.rank), None)
+    if mine is not None and len(ranks) == world.size:
+        where = {name: mine[name] for name in ("epoch", "step", "steps", "pending")}
+        return Beginning(origin=origin, saved=saved, source=world.rank, whole=True, **where)
+    if job.apart:
+        what, received = f"{len(ranks)} workers, as the checkpoint of this ensemble has", f"{world.size}"
+        raise CheckpointError(expected(what, received, "Each member goes on from its own."))
+    per_epoch = shard.steps(job.batch_size)
+    epoch, step = where_all(ranks, per_epoch)
+    source = ranks[world.rank % len(ranks)]["rank"]
+    return Beginning(epoch, step, origin, saved, source, steps=(epoch - origin) * per_epoch + step)
+
+
+def where_all(ranks: list[dict[str, Any]], per_epoch: int) -> tuple[int, int]:
+    """Epoch and step for a worker with so many steps an epoch: as far as the former ones were on average."""
+    far = [rank["epoch"] + rank["step"] / rank["per_epoch"] for rank in ranks if rank["per_epoch"]]
+    mean = sum(far) / len(far)
+    epoch = math.floor(mean)
+    step = round((mean - epoch) * per_epoch)
+    return (epoch + 1, 0) if step >= per_epoch > 0 else (epoch, step)
+
+
+class Restore(Callback):
+    """Gives a rank back what it had, when training begins: after the exchange has joined the center, before the first step."""
+
+    def __init__(self, exchange: Exchange, beginning: Beginning, learning_rate: float | None):
+        super().__init__()
+        self.exchange, self.beginning, self.learning_rate = exchange, beginning, learning_rate
+        self.part: dict[str, Array] = {}
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        exchange, beginning = self.exchange, self.beginning
+        if beginning.saved is None:
+            return
+        self.part = beginning.saved.part(rank_part(beginning.source))
+        restore = worker_state.restore if beginning.whole else worker_state.restore_optimizer
+        if not restore(exchange, self.part):
+            print("dkcore: the optimizer is another one than in the checkpoint, and begins anew.")
+        elif self.learning_rate is not None:  # that of the command, which may have changed
+            self._model.optimizer.learning_rate = self.learning_rate
+        exchange.steps, exchange.pending = beginning.steps, beginning.pending
+        exchange.steps_before = (exchange.replica.steps() or 0) - exchange.steps
+        if not beginning.step:
+            self.part = {}
+
+    def wake(self) -> None:
+        """The batches that were done before are over: torch drew for them."""
+        if self.beginning.whole:
+            generators.restore(self.part)
+        self.part = {}
