@@ -48,6 +48,11 @@ class Requests:
         """Whether ranks end with that checkpoint."""
         return bool(self.read(NUMBER) & 1)
 
+    def clear(self) -> None:
+        """Nothing is asked for, and no checkpoint is due: a job begins, perhaps after another one in the same processes."""
+        self.write(ASKED, 0)
+        self.write(NUMBER, 0)
+
     def begin(self, number: int, last: bool) -> None:
         """Have the ranks of this node write their parts of a checkpoint; its leader alone calls this."""
         self.write(NUMBER, number << 1 | last)

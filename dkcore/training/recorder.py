@@ -64,6 +64,8 @@ class Recorder:
         self.requests, self.number, self.seen = world.requests, after, 0
         self.cut = None if center.membership is None else center.membership.cut
         self.merging = center.membership is not None and center.membership.merging
+        if world.leader:
+            self.requests.clear()
         if self.cut is not None:
             self.cut.keep = self.keep_cut
         self.parts: queue.Queue[tuple[int, str, dict[str, Array], dict[str, Any]]] = queue.Queue()

@@ -13,7 +13,7 @@ from dkcore.training.exchange import Exchange
 
 __all__ = ["copy_of", "restore", "restore_optimizer"]
 
-LAYOUT = "layout"  # path, shape and dtype of each variable, as JSON
+LAYOUT = "layout"  # of the optimizer, as JSON
 
 
 def variables_of(model: keras.Model) -> dict[str, list[Any]]:
@@ -31,8 +31,7 @@ def copy_of(exchange: Exchange) -> dict[str, Array]:
         model.jax_state_sync()  # during fit the variables are empty
     groups = variables_of(model)
     arrays = {f"{kind}-{place}": plain(variable) for kind, several in groups.items() for place, variable in enumerate(several)}
-    layout = {kind: [described(variable) for variable in several] for kind, several in groups.items()}
-    arrays[LAYOUT] = np.frombuffer(json.dumps(layout).encode(), np.uint8)
+    arrays[LAYOUT] = np.frombuffer(json.dumps(layout_of(model)).encode(), np.uint8)
     for name, held in (("p", exchange.call.p), ("held", exchange.worker.held)):
         if held is not None:
             arrays[name] = held.copy()
@@ -45,9 +44,10 @@ def plain(variable: Any) -> Array:
     return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
 
 
-def described(variable: Any) -> list[Any]:
-    # By its name: Keras numbers layers, and so paths, by what a process has built before.
-    return [variable.name, list(variable.shape), keras.backend.standardize_dtype(variable.value.dtype)]
+def layout_of(model: keras.Model) -> list[Any]:
+    """The class of the optimizer, shape and dtype of its variables. Keras numbers their names by what a process has built before."""
+    variables = variables_of(model)["optimizer"]
+    return [type(model.optimizer).__name__, *([list(each.shape), keras.backend.standardize_dtype(each.value.dtype)] for each in variables)]
 
 
 def restore(exchange: Exchange, saved: dict[str, Array]) -> bool:
@@ -64,7 +64,7 @@ def restore(exchange: Exchange, saved: dict[str, Array]) -> bool:
 def restore_optimizer(exchange: Exchange, saved: dict[str, Array]) -> bool:
     """Put back the optimizer alone; False when it is another one."""
     variables = variables_of(exchange._model)["optimizer"]
-    if json.loads(saved[LAYOUT].tobytes())["optimizer"] != [described(variable) for variable in variables]:
+    if json.loads(saved[LAYOUT].tobytes()) != layout_of(exchange._model):
         return False
     assign(variables, saved, "optimizer")
     return True

@@ -1,0 +1,155 @@
+"""Jobs that end in any way and go on: kill -9 of everything, signals, another number of workers, a full disk; with real ranks."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from mpi_ranks import environment, mpi_of
+
+import dkcore as dk
+from dkcore.checkpoints.manifest import find
+from dkcore.errors import CheckpointError
+from dkcore.launch.mpi import find_mpi
+
+LONG = 100_000  # epochs: more than a test has time for
+PATIENCE = 100.0
+
+
+def arguments(tiny: Path, out: Path, *more: object, epochs: int = LONG) -> list[str]:
+    options = ["--model", f"{tiny}/models.py:small", "--data", tiny / "data.npz", "--backend", "jax", "--scale", 0.01, "--quiet"]
+    return [sys.executable, *map(str, ["-m", "dkcore", "train", *options, "--out", out, "--epochs", epochs, *more])]
+
+
+def begin(command: list[str], folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen:
+    """Start a command, and wait for its first checkpoint."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    until = time.monotonic() + PATIENCE
+    while not list(folder.glob("checkpoint-*/manifest.json")):
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            pytest.fail(f"no checkpoint: {process.communicate()}")
+        time.sleep(0.05)
+    return process
+
+
+def end(process: subprocess.Popen) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def go_on(command: list[str], out: Path, folder: Path) -> dict:
+    """Run a command to the end of the epoch that the newest checkpoint is in; its report."""
+    epochs = 1 + max(rank["epoch"] for rank in find(str(folder)).manifest.ranks)
+    done = subprocess.run([*command, "--epochs", str(epochs)], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "report.json").read_text())
+
+
+def test_after_kill_9_of_everything_a_job_goes_on_from_the_newest_whole_checkpoint(tmp_path, tiny):
+    out, folder = tmp_path / "out", tmp_path / "out" / "checkpoints"
+    process = begin(command := arguments(tiny, out, "--checkpoint-every", "5 exchanges", "--keep", 2), folder)
+    while not (folder / "checkpoint-00000004").exists():
+        time.sleep(0.02)
+    process.kill()  # the reaper kills the ranks
+    end(process)
+    assert len(list(folder.glob("checkpoint-*"))) <= 3  # keep, and one that was just written
+    newest = find(str(folder))
+    part = Path(newest.location) / "rank-1.npz"
+    part.write_bytes(part.read_bytes()[:-10])
+    report = go_on([*command, "--resume", str(folder)], out, folder)
+    assert report["resumed_from"] == find(str(folder)).location or report["resumed_from"] < newest.location
+    assert "each of 2 workers has its optimizer back" in report["resumed"]
+    assert report["epochs"] * 501 >= report["samples"] > 0
+    assert not list(folder.glob(".draft*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_launcher_is_one_more_checkpoint_and_exit_code_0(tmp_path, tiny, number):
+    out, folder = tmp_path / "out", tmp_path / "out" / "checkpoints"
+    process = begin(arguments(tiny, out, "--checkpoint-every", "1s"), folder)
+    process.send_signal(number)
+    code, said, errors = end(process)
+    assert code == 0, errors
+    line = said.splitlines()[-1]
+    assert line.startswith(f"Stopped by a signal after {find(str(folder)).location}. To go on: python -m dkcore train ")
+    assert [path.name for path in out.iterdir()] == ["checkpoints"]
+    command = [sys.executable, *shlex.split(line.partition("To go on: ")[2])[1:]]
+    assert go_on(command, out, folder)["resumed_from"] == command[-1]
+
+
+@pytest.mark.parametrize(("kind", "number"), [("mpich", signal.SIGTERM), ("openmpi", signal.SIGUSR1)])
+def test_a_signal_to_mpiexec_reaches_ranks(tmp_path, tiny, kind, number):
+    out, folder = tmp_path / "out", tmp_path / "out" / "checkpoints"
+    mpiexec = find_mpi(mpi_of(kind)).command(2)
+    process = begin([*mpiexec, *arguments(tiny, out, "--checkpoint-every", "1s")], folder, environment(kind))
+    process.send_signal(number)
+    code, said, errors = end(process)
+    assert (code, "Stopped by a signal after" in said) == (0, True), errors
+    steps = [rank["steps"] for rank in find(str(folder)).manifest.ranks]
+    assert len(steps) == 2 and min(steps) > 0
+    assert [path.name for path in out.iterdir()] == ["checkpoints"]
+
+
+def model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+
+
+def trainer(**more) -> dk.Trainer:
+    options = {"loss": "sparse_categorical_crossentropy", "batch_size": 8, "communication_window": 4, **more}
+    return dk.AEASGD(model(), "adam", **options)
+
+
+def test_more_workers_and_fewer_go_on_with_copies_of_optimizers(tmp_path):
+    x = np.random.default_rng(0).standard_normal((240, 4)).astype("float32")
+    data, folder = (x, (x.sum(1) > 0).astype("int32")), tmp_path / "checkpoints"
+    trainer(num_workers=2, num_epoch=2, checkpoint=folder).train(data)
+    saved = find(str(folder))
+    more = trainer(num_workers=3, num_epoch=4, resume=folder, checkpoint=folder)
+    trained = more.train(data)
+    assert "2 workers then, 3 now: the first 2 have the optimizers, and the others copies" in more.report["resumed"]
+    assert more.report["resumed_from"] == saved.location
+    assert len(more.report["checkpoints"]) >= 1
+    epoch = more.history.to_pylist()[0]["epoch"]
+    assert epoch in (1, 2)  # the second checkpoint is left out when the first is not written yet
+    assert more.report["samples"] == (4 - epoch) * 240
+    assert int(trained.optimizer.iterations) == saved.manifest.ranks[0]["steps"] + (4 - epoch) * 10
+    fewer = trainer(num_workers=1, num_epoch=9, resume=folder)
+    fewer.train(data)
+    assert "3 workers then, 1 now: the first 1 have the optimizers" in fewer.report["resumed"]
+    with pytest.raises(dk.errors.RankError, match="CheckpointError: Expected a checkpoint with epochs left to do"):
+        trainer(num_workers=1, num_epoch=1, resume=folder).train(data)
+    with pytest.raises(CheckpointError, match="a whole checkpoint in .*none"):
+        trainer(num_workers=1, num_epoch=9, resume=tmp_path / "none").train(data)
+    with pytest.raises(ValueError, match="a folder for checkpoints"):
+        trainer(checkpoint_every="1 epoch")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_costs_checkpoints_and_not_the_training(tmp_path, tiny):
+    libc, folder = ctypes.CDLL(None), tmp_path / "small"
+    folder.mkdir()
+    assert libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=40k") == 0
+    try:
+        out = tmp_path / "out"
+        command = arguments(tiny, out, "--checkpoint", folder, "--checkpoint-every", "4 exchanges", epochs=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((out / "report.json").read_text())
+        assert report["checkpoints_failed"] >= 1
+        assert len(list(folder.glob("checkpoint-*"))) <= 1
+        assert not list(folder.glob(".draft*"))
+    finally:
+        libc.umount(str(folder).encode())
