@@ -1,4 +1,4 @@
-"""The laws of a replica, of a shard and of resuming, once per Keras backend: a process can hold only one, so each has a pytest of its own."""
+"""The laws of a replica, a shard and resuming, once per Keras backend: a process can hold only one, so each has a pytest of its own."""
 
 import importlib.util
 import os

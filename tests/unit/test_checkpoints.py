@@ -132,8 +132,8 @@ def test_what_nodes_had_not_told_each_other_is_not_lost(tmp_path):
     """Downpour adds progress: agreed, and what each has beyond that, and what compression holds back."""
     agreed, held = np.full(4, 10.0), np.array([0, 0.5, 0, 0])
     parts = [
-        {"vector-0": agreed + [1, 0, 0, 0], "agreed-0": agreed, "held-0": held},
-        {"vector-0": agreed + [0, 0, 2, 0], "agreed-0": agreed},
+        {"vector-0": agreed + np.eye(4)[0], "agreed-0": agreed, "held-0": held},
+        {"vector-0": agreed + 2 * np.eye(4)[2], "agreed-0": agreed},
     ]
     write(folder := Folder(str(tmp_path)), 1, parts, merge=3)
     np.testing.assert_array_equal(start(folder, 1).vectors[0], [11, 10.5, 12, 10])
