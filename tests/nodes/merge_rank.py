@@ -99,6 +99,7 @@ class Case:
         array = np.zeros(self.size + (last and self.odd == "size"), "float64" if last and self.odd == "dtype" else self.dtype)
         dkcore.merge.barriers.Merge = slowly(Merge, self.late)
         dkcore.merge.allreduce.CHUNK_BYTES = self.chunk
+        self.begun = time.monotonic()
         try:
             self.center = dk.Center.of(array, world, **self.settings)
         except dk.errors.DkcoreError as error:
@@ -166,7 +167,8 @@ class Case:
         """Bytes of the rounds before the last one, as parts of what they would have been."""
         if (merge := self.center.membership.merge) is None or not merge.rounds.reduction.bytes_plain:
             return {}
-        return {"ratio": merge.rounds.reduction.bytes_sent / merge.rounds.reduction.bytes_plain, "merges before": merge.rounds.count}
+        ratio = merge.rounds.reduction.bytes_sent / merge.rounds.reduction.bytes_plain
+        return {"ratio": ratio, "merges before": merge.rounds.count, "elapsed": time.monotonic() - self.begun}
 
     def wanted(self, phases: int) -> list[np.ndarray]:
         """Center and states as numpy has them, if nodes merged at the end alone; for sums, whenever they did."""

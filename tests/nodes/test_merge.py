@@ -80,7 +80,7 @@ def test_a_goodbye_is_heard_that_comes_while_another_leader_still_waits(kind, tm
 
 # ---------------------------------------------------------------------- every delta reaches every node once
 
-PACES = {"auto": "", "every exchange": "merge_every=1", "5ms": "merge_every=5ms"}
+PACES = {"auto": "", "every exchange": "merge_every=1", "20ms": "merge_every=20ms"}
 EXACT = {f"{pace} {dtype}".replace(" ", "-"): f"3000 100 nap=0.001 dtype={dtype} {option}"
          for pace, option in PACES.items() for dtype in ("float32", "float64")}  # fmt: skip
 EXACT |= {
@@ -132,9 +132,10 @@ def test_every_delta_reaches_every_node_once(jobs, kind, nodes, case):
 
 @EACH_KIND
 def test_nodes_merge_at_the_pace_that_was_given(jobs, kind):
-    """Each rank exchanges for a tenth of a second at least."""
-    merges = {pace: jobs(kind, 3)[f"{pace.replace(' ', '-')}-float64"][0]["merges before"] for pace in PACES}
-    assert merges["every exchange"] > merges["5ms"] > 3
+    """Each rank exchanges for a tenth of a second at least. How often they can merge in it is for the machine to say."""
+    often, timed = (jobs(kind, 3)[f"{pace.replace(' ', '-')}-float64"][0] for pace in ("every exchange", "20ms"))
+    assert often["merges before"] > 1
+    assert 1 <= timed["merges before"] <= timed["elapsed"] / 0.02 + 1
 
 
 @pytest.mark.parametrize("nodes", [2, 3])
