@@ -12,7 +12,8 @@ enum {
     DK_POINT_WRITTEN,
     DK_POINT_VERSION,
     DK_POINT_UNLOCKED,
-    DK_POINTS, /* of an exchange; then those of who mends a stripe */
+    DK_POINTS, /* of an exchange; then those of who waits for a stripe, and of who mends one */
+    DK_POINT_WAIT,
     DK_POINT_PUT_BACK,
     DK_POINT_FORESEEN,
     DK_POINT_MENDED

@@ -53,6 +53,7 @@ static int lock_soon(pthread_mutex_t *lock) {
 static dk_status lock_slowly(const dk_center *center, pthread_mutex_t *lock, double timeout_s, int *error) {
     double deadline = dk_now(DK_WAIT_CLOCK) + timeout_s;
     while ((*error = lock_soon(lock)) == EBUSY) {
+        DK_FAULT(DK_POINT_WAIT);
         double now = dk_now(DK_WAIT_CLOCK), end = fmin(now + DK_SLICE, deadline);
         struct timespec until = {.tv_sec = (time_t)end, .tv_nsec = (long)(fmod(end, 1.0) * 1e9)};
         *error = DK_LOCK_UNTIL(lock, &until);

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "proof"))
 
 import c_engine
 from mutants import MUTANTS
-from prove import FOLDER, catch, prove
+from prove import FOLDER, catch, prove, schedule
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="single steps are proven on x86_64")
 ALWAYS = ["newcomer/stripe", "pass/stripe", "restore"]
@@ -21,13 +21,19 @@ ALWAYS = ["newcomer/stripe", "pass/stripe", "restore"]
 def proof():
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # a process that steps another is several times faster if both have the same core
-    yield c_engine.build(FOLDER, "prove_kills")
+    yield c_engine.build(FOLDER, "prove_kills", "prove_schedules")
     os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.parametrize("scenario", ALWAYS)
 def test_after_a_kill_at_any_instruction_the_center_is_exact(proof, scenario):
     said = prove(proof / "prove_kills", scenario)
+    assert "0 faults" in said, said
+
+
+@pytest.mark.parametrize("undo", ["block", "stripe"])
+def test_in_any_order_of_two_workers_and_a_death_the_center_is_exact(proof, undo):
+    said = schedule(proof / "prove_schedules", 1, undo, 0, 1)
     assert "0 faults" in said, said
 
 
