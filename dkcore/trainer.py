@@ -179,6 +179,7 @@ class Trainer(Accessors):
         job = self.job
         job.shuffle, job.paths = shuffle, search_paths()
         job.initial_epoch = whole("initial_epoch", initial_epoch, 0)
+        job.refuse_two_beginnings()
         if job.initial_epoch >= job.epochs:
             advice = "num_epoch is the number of the last epoch, as epochs= of fit."
             raise ValueError(expected(f"an initial_epoch below num_epoch ({job.epochs})", initial_epoch, advice))

@@ -75,9 +75,12 @@ class Job(Settings):
         if self.checkpoint_every is not None and self.checkpoint is None and not self.travels:
             advice = "Pass checkpoint=, too."
             raise ValueError(expected("a folder for checkpoints", f"checkpoint_every={self.checkpoint_every!r} alone", advice))
+        self.refuse_two_beginnings()
+
+    def refuse_two_beginnings(self) -> None:
+        """ValueError for a checkpoint and an initial epoch."""
         if self.resume is not None and self.initial_epoch:
-            advice = "The checkpoint says which epochs are done."
-            raise ValueError(expected("resume or initial_epoch", "both", advice))
+            raise ValueError(expected("resume or initial_epoch", "both", "The checkpoint says which epochs are done."))
 
     @property
     def checkpoint_location(self) -> str | None:

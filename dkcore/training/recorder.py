@@ -25,6 +25,7 @@ from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
 from dkcore.checkpoints.manifest import assemble
 from dkcore.checkpoints.part import node_part, rank_part, report_failure, write_part
 from dkcore.checkpoints.schedule import Every
+from dkcore.errors import expected
 from dkcore.merge.cut import copy_of
 from dkcore.merge.resuming import about, no_room
 from dkcore.training.stopping import STOP
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 LOOK = 0.1  # seconds between two looks of the thread
-PATIENCE = 300.0  # seconds for all parts of a checkpoint to be written
+PATIENCE, AT_END = 300.0, 60.0  # seconds for all parts of a checkpoint to be written; when all have trained
 
 
 @dataclass
@@ -175,9 +176,9 @@ class Recorder:
             self.written.names.append(name)
             self.open = None
             self.tidy()
-        elif now > self.began + PATIENCE:
+        elif now > self.began + (patience := AT_END if self.closed else PATIENCE):
             there = ", ".join(self.folder.records(name)) or "none"
-            self.give_up(f"Expected all parts of a checkpoint within {PATIENCE:g} s. Received: {there}. Is the file system slow?")
+            self.give_up(expected(f"all parts of a checkpoint within {patience:g} s", there, "Is the file system slow?"))
 
     def missing(self) -> frozenset[int]:
         """Ranks that died, where the job goes on without them."""
