@@ -39,14 +39,13 @@ class Requests:
         self.write(ASKED, 1)
 
     @property
-    def number(self) -> int:
-        """Of the checkpoint that ranks shall write their parts of; 0 before the first one."""
-        return self.read(NUMBER) >> 1
+    def checkpoint(self) -> tuple[int, bool]:
+        """The number of the checkpoint that ranks shall write their parts of, 0 before the first one; and whether they end with it.
 
-    @property
-    def last(self) -> bool:
-        """Whether ranks end with that checkpoint."""
-        return bool(self.read(NUMBER) & 1)
+        Both of one moment: another one may be begun at any time.
+        """
+        value = self.read(NUMBER)
+        return value >> 1, bool(value & 1)
 
     def clear(self) -> None:
         """Nothing is asked for, and no checkpoint is due: a job begins, perhaps after another one in the same processes."""

@@ -54,9 +54,9 @@ class Checkpoint(Callback):
 
     def look(self, epoch: int, step: int) -> None:
         """Copy this rank's part, if a checkpoint is due."""
-        if (number := self.recorder.due()) is None:
+        if (due := self.recorder.due()) is None:
             return
-        last = self.recorder.requests.last
+        number, last = due
         self.recorder.take(number, worker_state.copy_of(self.exchange), self.standing(epoch, step))
         if last:
             self.stopped = True

@@ -96,9 +96,10 @@ class Recorder:
         else:
             self.requests.begin(self.number, last)
 
-    def due(self) -> int | None:
-        """The number of the checkpoint that this rank shall write its part of now; None mostly."""
-        return number if (number := self.requests.number) > self.seen else None
+    def due(self) -> tuple[int, bool] | None:
+        """The number of the checkpoint that this rank shall write its part of now, and whether it is the last; None mostly."""
+        found = self.requests.checkpoint
+        return found if found[0] > self.seen else None
 
     def take(self, number: int, arrays: "dict[str, Array]", standing: dict[str, Any]) -> None:
         """Have this rank's part written; where no merge does it, a copy of the center, too."""
@@ -127,8 +128,8 @@ class Recorder:
         while not self.finished():
             with contextlib.suppress(queue.Empty):
                 self.write(*self.parts.get(timeout=LOOK))
-            if self.last_part is not None and (number := self.due()) is not None:
-                self.last_part(number)
+            if self.last_part is not None and (due := self.due()) is not None:
+                self.last_part(due[0])
             if self.world.rank == 0:
                 self.look()
 

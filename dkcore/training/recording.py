@@ -61,7 +61,7 @@ def finish_recording(checkpoint: Checkpoint | None, job: "Job", world: "World", 
         return False
     recorder = checkpoint.recorder
     recorder.no_more()
-    stopped = recorder.requests.last if world.tolerant else any(world.comm.allgather(checkpoint.stopped))
+    stopped = recorder.requests.checkpoint[1] if world.tolerant else any(world.comm.allgather(checkpoint.stopped))
     recorder.close()
     if world.rank != 0:
         return stopped
