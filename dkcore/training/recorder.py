@@ -71,6 +71,7 @@ class Recorder:
             self.cut.keep = self.keep_cut
         self.parts: queue.Queue[tuple[int, str, dict[str, Array], dict[str, Any]]] = queue.Queue()
         self.last_part: Callable[[int], None] | None = None  # of who is through with its training
+        self.beginning = threading.Lock()  # the main thread counts epochs and exchanges, the other one hears signals and the clock
         self.open: int | None = None  # the checkpoint under way; rank 0's
         self.began = self.ticked = time.monotonic()
         self.asked = self.ending = self.closed = False
@@ -85,16 +86,17 @@ class Recorder:
         self.thread.start()
 
     def begin(self, last: bool = False) -> None:
-        """Begin a checkpoint, unless one is under way; rank 0 alone calls this."""
-        if self.ending or (self.open is not None and not last):
-            return
-        self.number += 1
-        self.open, self.began = self.number, time.monotonic()
-        if self.merging and self.center.membership is not None and self.cut is not None:
-            self.cut.wanted = self.number << 1 | last
-            self.center.membership.wake()
-        else:
-            self.requests.begin(self.number, last)
+        """Begin a checkpoint, unless one is under way, or the last one was; rank 0 alone calls this."""
+        with self.beginning:
+            if self.ending or ((self.open is not None or self.asked) and not last):
+                return
+            self.number += 1
+            self.open, self.began = self.number, time.monotonic()
+            if self.merging and self.center.membership is not None and self.cut is not None:
+                self.cut.wanted = self.number << 1 | last
+                self.center.membership.wake()
+            else:
+                self.requests.begin(self.number, last)
 
     def due(self) -> tuple[int, bool] | None:
         """The number of the checkpoint that this rank shall write its part of now, and whether it is the last; None mostly."""
