@@ -70,10 +70,17 @@ static dk_status run_blocks(const pass *pass, dk_commit *commit, cursor at, uint
     return DK_OK;
 }
 
+static uint64_t block_of(const pass *pass, const dk_commit *commit) {
+    if (!commit->area)
+        return UINT64_MAX;
+    uint64_t most = DK_SAVED / pass->item / (uint64_t)__builtin_popcount(commit->vectors);
+    return most < DK_BLOCK ? most : DK_BLOCK;
+}
+
 /* Where a stripe is all or nothing it is one block, although the worker's segments cut it, and the kernel runs on pieces. */
 static dk_status run_stripe(const pass *pass, dk_commit *commit, cursor at) {
     if (pass->center->layout.undo != DK_UNDO_STRIPE)
-        return run_blocks(pass, commit, at, commit->area ? DK_BLOCK : UINT64_MAX, 1);
+        return run_blocks(pass, commit, at, block_of(pass, commit), 1);
     dk_commit_save(commit, commit->length);
     dk_status status = run_blocks(pass, commit, at, UINT64_MAX, 0);
     if (status == DK_OK)
