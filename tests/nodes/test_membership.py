@@ -216,7 +216,7 @@ STEPS = (
 import dkcore.merge.join, dkcore.merge.barriers
 def fail(*arguments, **settings): raise dk.errors.NoRoomError("no room for this step")
 place = {"create": (dk.Center, "create"), "attach": (dk.Center, "attach"), "merge": (dkcore.merge.barriers, "Merge"),
-         "values": (dkcore.merge.join, "room_for"), "model": (dkcore.merge.join, "replica_of")}
+         "values": (dkcore.merge.join, "start_for"), "model": (dkcore.merge.join, "replica_of")}
 for step in how.split(","):
     there, name = place[step]
     kept = getattr(there, name)
