@@ -53,7 +53,10 @@ def test_members_are_trained_alone(data):
     shard = Shard({"x_train": data[0], "y_train": data[1]}, 1, WORKERS)
     alone = model(dropout=0.0)
     alone.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-    alone.fit(dataset(shard, keras.backend.backend(), 8), epochs=2, verbose=0, shuffle=False)
+    now = [0]
+    follow = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: now.__setitem__(0, epoch))
+    rows = dataset(shard, keras.backend.backend(), 8, epoch=lambda: now[0])
+    alone.fit(rows, epochs=2, verbose=0, shuffle=False, callbacks=[follow])
     for one, two in zip(trainer.models[1].get_weights(), alone.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
