@@ -6,7 +6,7 @@ ENGINE := setup.py CMakeLists.txt $(wildcard src_ext/* bindings/*.p* bindings/te
 # A looser range of torch takes gigabytes of CUDA where there is no GPU.
 TORCH ?= torch==2.13.0
 # Tests run in so many processes, a file at a time. Only root can give each a /dev/shm of its own: see tests/conftest.py.
-WORKERS ?= $(if $(filter 0,$(shell id -u)),3,0)
+WORKERS ?= $(if $(filter 0,$(shell id -u)),2,0)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TIERS := test-build test-nodes test-process test-ranks test-spark test-unit
 
