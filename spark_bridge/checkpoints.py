@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from dkcore.checkpoints.copies import copy, tidy
+from dkcore.checkpoints.copies import copy, remove_begun, tidy
 from dkcore.checkpoints.folder import Folder, name_of
 from dkcore.checkpoints.manifest import Saved, assemble, find
 from dkcore.errors import CheckpointError
@@ -105,9 +105,7 @@ class Gathering:
         """Put a new one where the user wants it; of those here the newest is enough."""
         self.number = max(self.number, number)
         tidy(self.here, 1)
-        for begun in self.here.numbers(drafts=True):
-            if begun < number:
-                self.here.remove(self.here.draft(name_of(begun)))
+        remove_begun(self.here, number)
         if self.target is not None:
             copy(self.here, name_of(number), self.target)
             tidy(self.target, self.job.keep)

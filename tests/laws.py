@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from dkcore.engine.compile import compile_kernel, instruction_sets
+from dkcore.engine.compile import KERNEL, compile_kernel, instruction_sets
 from dkcore.engine.emit import LOOK
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.formula.rule import Rule
@@ -17,7 +17,6 @@ RULES = sorted({rule.name: rule for rule in REGISTRY.values()}.values(), key=lam
 WAYS = (*instruction_sets(), "numba")
 LANES = (2, 4, 8, 16)  # numbers in a register, of either dtype and any instruction set
 SIZES = sorted({0, 1, 10_007} | {lanes + by for lanes in LANES for by in (-1, 0, 1)})
-KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
 LOOKING = ctypes.CFUNCTYPE(ctypes.c_size_t, *KERNEL._argtypes_)
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 1e-310, 3e38, -1e300)
 

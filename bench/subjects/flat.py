@@ -13,13 +13,12 @@ import numpy as np
 from bench.machine.triad import triad, triad_in_place
 from dkcore.center import Center
 from dkcore.engine import emit
-from dkcore.engine.compile import Kernel, compile_kernel
+from dkcore.engine.compile import KERNEL, Kernel, compile_kernel
 from dkcore.formula.rule import Rule
 from dkcore.rules import REGISTRY
 
 __all__ = ["Flat", "bytes_per_parameter", "scalars_of"]
 
-KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
 SAMPLES = 4096  # elements that a verification looks at
 
 

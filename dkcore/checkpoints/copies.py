@@ -2,7 +2,7 @@
 
 from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
 
-__all__ = ["copy", "tidy", "whole"]
+__all__ = ["copy", "remove_begun", "tidy"]
 
 
 def whole(folder: Folder) -> list[int]:
@@ -14,6 +14,14 @@ def tidy(folder: Folder, keep: int) -> None:
     """Remove checkpoints but the newest few."""
     for number in whole(folder)[:-keep]:
         folder.remove(name_of(number))
+
+
+def remove_begun(folder: Folder, before: int) -> None:
+    """Remove what was begun before the checkpoint of that number, and never came to be one."""
+    there = whole(folder)
+    for number in folder.numbers(drafts=True):
+        if number < before and number not in there:
+            folder.remove(folder.draft(name_of(number)))
 
 
 def copy(source: Folder, name: str, target: Folder) -> None:

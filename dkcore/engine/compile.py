@@ -23,7 +23,7 @@ from dkcore.errors import LayoutError, RuleError, expected
 from dkcore.formula.rule import Rule
 from dkcore.registry import rule_of
 
-__all__ = ["Kernel", "compile_kernel", "instruction_sets"]
+__all__ = ["KERNEL", "Kernel", "compile_kernel", "instruction_sets"]
 
 logger = logging.getLogger(__name__)
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))

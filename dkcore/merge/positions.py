@@ -57,25 +57,24 @@ class AveragedPositions:
             counts[0] = 0  # told with the other chunk
 
     def apply(self, chunk: Chunk, given: Array, total: Array, counts: Array, counts_of_all: Array) -> None:
-        raised = self.agree(chunk, total, self.owner.count(chunk, counts, counts_of_all))
-        self.absorb.run(chunk.first, chunk.end, (given, total), raised=raised)
+        self.agree(chunk, total)
+        self.absorb.run(chunk.first, chunk.end, (given, total), raised=self.owner.count(chunk, counts, counts_of_all))
 
     def apply_last(self, chunk: Chunk, given: Array, total: Array, counts: Array, counts_of_all: Array) -> None:
-        raised = self.agree(chunk, total, self.owner.count(chunk, counts, counts_of_all))
-        self.replace.run(chunk.first, chunk.end, (total,), raised=raised)
+        self.agree(chunk, total)
+        self.replace.run(chunk.first, chunk.end, (total,), raised=self.owner.count(chunk, counts, counts_of_all))
 
-    def agree(self, chunk: Chunk, mean: Array, raised: Array | None) -> Array | None:
+    def agree(self, chunk: Chunk, mean: Array) -> None:
         """Keep what all agreed on, for nodes that may come to lack it."""
         self.owner.agreed[0][self.owner.span(chunk)] = mean
-        return raised
 
     def agreement(self, chunk: Chunk) -> list[Array]:
         return self.owner.agreement(chunk)
 
     def adopt(self, flight: Flight, arrays: list[Array]) -> None:
         chunk, counted = flight.chunk, self.owner.counted[flight.chunk.first : flight.chunk.end]
-        raised = self.agree(chunk, arrays[0], arrays[1] - counted - flight.counts)
-        self.absorb.run(chunk.first, chunk.end, (flight.given[: chunk.length], arrays[0]), raised=raised)
+        self.agree(chunk, arrays[0])
+        self.absorb.run(chunk.first, chunk.end, (flight.given[: chunk.length], arrays[0]), raised=arrays[1] - counted - flight.counts)
         counted[:] = arrays[1]
 
 

@@ -20,7 +20,7 @@ class StoppedError(Exception):
 class Checkpoint(Callback):
     """The last of a rank's callbacks.
 
-    recorder: None when no checkpoint is written. origin: the epoch from which steps are counted. per_epoch: steps of this rank.
+    origin: the epoch from which steps are counted. per_epoch: steps of this rank.
     """
 
     def __init__(self, exchange: Exchange, recorder: Recorder, origin: int, per_epoch: int):

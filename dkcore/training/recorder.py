@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dkcore.checkpoints.copies import tidy, whole
+from dkcore.checkpoints.copies import remove_begun, tidy
 from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
 from dkcore.checkpoints.manifest import assemble
 from dkcore.checkpoints.part import node_part, rank_part, report_failure, write_part
@@ -178,7 +178,8 @@ class Recorder:
         elif (self.folder.local and name in self.folder.names()) or MANIFEST in self.folder.names(name):
             self.written.names.append(name)
             self.open = None
-            self.tidy()
+            tidy(self.folder, self.keep)
+            remove_begun(self.folder, self.number)
         elif now > self.began + (patience := AT_END if self.closed else PATIENCE):
             there = ", ".join(self.folder.records(name)) or "none"
             self.give_up(expected(f"all parts of a checkpoint within {patience:g} s", there, "Is the file system slow?"))
@@ -197,14 +198,6 @@ class Recorder:
             self.folder.remove(self.folder.draft(name))
         except OSError as error:  # who still writes there removes nothing; the next run does
             print(f"dkcore: {error}", file=sys.stderr, flush=True)
-
-    def tidy(self) -> None:
-        """Remove checkpoints but the newest few, and what was begun before them and never came to be one."""
-        tidy(self.folder, self.keep)
-        there = whole(self.folder)
-        for number in self.folder.numbers(drafts=True):
-            if number < self.number and number not in there:
-                self.folder.remove(self.folder.draft(name_of(number)))
 
     def prepare(self) -> None:
         """Before any rank trains, on rank 0: remove what an earlier run began and could not finish, and go on counting. OSError."""

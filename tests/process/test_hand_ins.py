@@ -9,11 +9,11 @@ import pytest
 
 import dkcore as dk
 from dkcore.engine.center import NodeCenter
+from dkcore.engine.compile import KERNEL
 from dkcore.merge.hand_ins import HandIns
 
 STRIPE, STRIPES = 64, 3
 SIZE = STRIPE * STRIPES
-KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_double))
 
 
 class Meeting(NodeCenter):
