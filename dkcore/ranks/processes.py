@@ -19,6 +19,7 @@ MARK = "DKCORE_LAUNCH"
 REMOTE_MARK = "DKCORE_REMOTE"
 
 DYING = 5.0  # seconds for a killed process to be gone
+EXEC = 0.1  # seconds for a process to get through an exec; few have no environment at all, and are waited for in vain
 STOPPING = 1.0  # seconds for a process to take SIGSTOP; an uninterruptible wait in the kernel could be longer
 
 
@@ -115,7 +116,12 @@ def find_marked(mark: bytes, stack: contextlib.ExitStack) -> list[Process]:
 
 
 def bears(pid: int, mark: bytes) -> bool:
-    return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    """Whether the mark is in its environment. In the midst of an exec a process has none yet, though it has memory: its end is awaited."""
+    environment, memory = Path(f"/proc/{pid}/environ"), Path(f"/proc/{pid}/maps")
+    deadline = time.monotonic() + EXEC
+    while not (found := environment.read_bytes()) and memory.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return mark in found.split(b"\0")
 
 
 def segments_of(pid: int) -> set[str]:

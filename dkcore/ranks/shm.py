@@ -60,8 +60,11 @@ def names_in_maps(maps: bytes) -> set[str]:
 
 
 def names_in_use(pid: int | str) -> set[str]:
-    """MPI's files in shared memory that a process has open or mapped."""
-    found = names_in_maps(Path(f"/proc/{pid}/maps").read_bytes())
+    """MPI's files in shared memory that a process has open or mapped; none of one that ends, whose memory goes before its files."""
+    maps = Path(f"/proc/{pid}/maps").read_bytes()
+    if not maps:
+        return set()
+    found = names_in_maps(maps)
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             folder, _, name = os.readlink(entry).rpartition("/")

@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +179,57 @@ def test_what_ucx_shares_is_removed_of_ranks_that_died_while_they_started():
             assert path.name not in unused_segments(path.stat().st_ctime)
     finally:
         path.unlink()
+
+
+HOLDER = """
+import sys
+file, memory = open(sys.argv[1], "rb"), bytearray(500 << 20)
+memory[::4096] = bytes(len(memory[::4096]))
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_ends_uses_no_segment_though_its_files_are_not_closed_yet():
+    """mpiexec kills ranks within MPI_Init, which hold MPICH's file open; their memory goes first, which takes a while."""
+    from dkcore.ranks.processes import Process
+    from dkcore.ranks.shm import unused_segments
+
+    path = Path(f"/dev/shm/mpich_shm_{os.getpid():x}_0")
+    path.touch()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    try:
+        for _ in range(20):
+            with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **pipes) as holder, Process(holder.pid) as process:
+                holder.stdout.readline()
+                assert path.name not in unused_segments(path.stat().st_ctime)
+                holder.kill()
+                while Path(f"/proc/{holder.pid}/maps").read_bytes():
+                    pass
+                found = unused_segments(path.stat().st_ctime)
+                if not process.ended():  # all the while it was ending
+                    assert path.name in found
+                    return
+        pytest.fail("no process was seen while it ended")
+    finally:
+        path.unlink()
+
+
+def test_a_process_in_the_midst_of_an_exec_belongs_to_the_job(tmp_path):
+    """It has no environment yet; one that begins anew all the time is found each time."""
+    from dkcore.ranks.processes import kill_marked
+
+    again = tmp_path / "again"
+    again.write_text('#!/bin/sh\nexec "$0"\n')
+    again.chmod(0o755)
+    for trial in range(100):
+        value = f"exec-{os.getpid()}-{trial}"
+        with subprocess.Popen([again], env={**os.environ, "DKCORE_TEST": value}) as process:
+            try:
+                assert kill_marked(f"DKCORE_TEST={value}".encode()) == set()
+                assert process.wait(5) == -9
+            finally:
+                process.kill()
 
 
 # ---------------------------------------------------------------------- disks
