@@ -19,8 +19,8 @@ def frames(spark, rows: int | None):
 
     made = []
     with np.load(mnist.load()) as digits:
-        for part, most in (("train", rows), ("test", None)):
-            x, y = digits[f"x_{part}"][:most], digits[f"y_{part}"][:most]
+        for part in ("train", "test"):
+            x, y = digits[f"x_{part}"][:rows], digits[f"y_{part}"][:rows]
             pixels = pa.FixedSizeListArray.from_arrays(x.reshape(-1).astype("float32"), 28 * 28).cast(pa.list_(pa.float32()))
             made.append(spark.createDataFrame(pa.table({"pixels": pixels, "label": y.astype("int64")})))
     return made
@@ -35,7 +35,7 @@ def mlp():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, help="of the training digits; all by default")
+    parser.add_argument("--rows", type=int, help="at most, of the training and of the test digits; all by default")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()

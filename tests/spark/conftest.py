@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from spark_settings import QUICK, ROOT, java_home, settings
+from spark_settings import QUICK, ROOT, SHARED, java_home, settings, shared_classes
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def spark_environment():
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK)
+    os.environ.setdefault("JDK_JAVA_OPTIONS", f"{QUICK} {SHARED.format(shared_classes())}")
 
 
 @pytest.fixture(scope="session")
