@@ -79,6 +79,11 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_center_counts(dk_center *center, dk_counts *out)
     dk_status dk_segment_sweep(const char *name, int *removed)
 
+    ctypedef struct dk_place:
+        uint64_t epoch
+        uint64_t step
+        uint64_t steps
+
     ctypedef struct dk_slot_view:
         uint32_t state
         int32_t pid
@@ -94,12 +99,16 @@ cdef extern from "dkcore.h" nogil:
         double exchange_seconds
         double staleness_sum
         uint64_t histogram[64]
+        dk_place place
+        uint64_t begun
+        uint64_t stripes_in
 
     dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out)
     dk_status dk_worker_release(dk_worker *worker)
     void dk_worker_free(dk_worker *worker)
     dk_status dk_worker_check(const dk_worker *worker, int idle)
     uint32_t dk_worker_slot(const dk_worker *worker)
+    dk_status dk_worker_place(dk_worker *worker, const dk_place *place)
     dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples,
                                double loss)
     dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out)

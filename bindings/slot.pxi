@@ -27,5 +27,10 @@ cdef class Slot:
         CHK(dk_worker_check(self.handle, 0))
         return dk_worker_slot(self.handle)
 
+    def place(self, uint64_t epoch, uint64_t step, uint64_t steps):
+        cdef dk_place place
+        place.epoch, place.step, place.steps = epoch, step, steps
+        CHK(dk_worker_place(self.handle, &place))  # IN place
+
     def report(self, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss):
         CHK(dk_worker_report(self.handle, steps, samples, epoch, total_samples, loss))

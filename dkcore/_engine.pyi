@@ -73,6 +73,9 @@ class SlotView(TypedDict):
     loss: float
     exchange_seconds: float
     staleness_sum: float
+    place: tuple[int, int, int]
+    begun: int
+    stripes_in: int
     histogram: NDArray[np.uint64]
 
 def listen() -> None: ...
@@ -156,6 +159,7 @@ class Slot:
     @property
     def index(self) -> int: ...
     def release(self) -> None: ...
+    def place(self, epoch: int, step: int, steps: int) -> None: ...
     def report(self, steps: int, samples: int, epoch: int, total_samples: int, loss: float) -> None: ...
 
 @final

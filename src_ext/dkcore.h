@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 4u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 5u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
@@ -125,6 +125,12 @@ dk_status dk_segment_sweep(const char *name, int *removed);
 
 typedef enum dk_slot_state { DK_SLOT_FREE = 0, DK_SLOT_CLAIMED = 1, DK_SLOT_DONE = 2, DK_SLOT_DEAD = 3 } dk_slot_state;
 
+/* Where a worker stands in its data: what another process needs to go on from there. Exact under kill -9: one store, of the slot's
+ * `exchanges`, makes it valid together with the exchange. While begun is exchanges + 1, one is under way, or a death ended it. */
+typedef struct dk_place {
+    uint64_t epoch, step, steps; /* batches of the epoch that are done; steps since the training began */
+} dk_place;
+
 typedef struct dk_slot_view {
     uint32_t state;
     int32_t pid;
@@ -136,6 +142,8 @@ typedef struct dk_slot_view {
     double exchange_seconds;
     double staleness_sum;             /* of the means of all exchanges */
     uint64_t histogram[DK_HISTOGRAM]; /* of staleness, one count per stripe exchanged */
+    dk_place place;                   /* where the worker stood at its last exchange that is in whole */
+    uint64_t begun, stripes_in;       /* the number of the exchange that was begun last, and how many stripes have it; see dk_place */
 } dk_slot_view;
 
 /* A worker belongs to the process that claimed it: in a forked child it counts as released. */
@@ -145,6 +153,8 @@ void dk_worker_free(dk_worker *worker);         /* releases, and ends the handle
 uint32_t dk_worker_slot(const dk_worker *worker);
 /* DK_INVALID once it was released; DK_BUSY, if it is to be idle, within an exchange. */
 dk_status dk_worker_check(const dk_worker *worker, int idle);
+/* Where this worker will stand when its next exchange is in, and those after it. */
+dk_status dk_worker_place(dk_worker *worker, const dk_place *place);
 /* What a monitor sees of this worker; NaN loss means none yet. */
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
 dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out); /* buries the slot's owner if it is dead */

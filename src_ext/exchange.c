@@ -115,6 +115,12 @@ static void count(const pass *pass, uint64_t s, uint64_t staleness, uint64_t com
     pass->call->staleness += (double)staleness;
 }
 
+/* The stripe has this exchange whole: told before anybody else may lock it. */
+static void add_stripe(const pass *pass) {
+    _Atomic uint64_t *in = &pass->center->slots[pass->worker->slot].stripes_in;
+    atomic_store_explicit(in, atomic_load_explicit(in, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
 /* Waits for the stripe, or is DK_TIMEOUT at once. */
 static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s, int wait) {
     dk_call *call = pass->call;
@@ -128,6 +134,8 @@ static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s,
     if (call->staleness_at >= 0)
         call->scalars[call->staleness_at] = (double)staleness;
     dk_status status = commit_to(pass, &commit, at);
+    if (commit.in == commit.length)
+        add_stripe(pass);
     dk_stripe_unlock(center, s);
     DK_FAULT(DK_POINT_UNLOCKED);
     if (commit.in)
@@ -216,8 +224,9 @@ dk_status dk_exchange(dk_call *call, size_t count, void *const *addresses, const
         return status == DK_BUSY ? status : finish(call, status, start);
     dk_slot *slot = &pass.center->slots[pass.worker->slot];
     call->staleness = 0;
+    dk_slot_begin(pass.worker);
     if (finish(call, exchange_all(&pass), start) == DK_OK) {
-        atomic_store_explicit(&slot->exchanges, atomic_load_explicit(&slot->exchanges, memory_order_relaxed) + 1, memory_order_relaxed);
+        dk_slot_complete(pass.worker);
         add_to(&slot->exchange_seconds, call->seconds);
         add_to(&slot->staleness_sum, call->staleness);
     }

@@ -63,6 +63,8 @@ typedef struct dk_slot {
     _Atomic double started, heartbeat, loss, exchange_seconds, staleness_sum;
     _Atomic uint64_t exchanges, steps, samples, epoch, total_samples;
     _Atomic uint64_t histogram[DK_HISTOGRAM];
+    _Atomic uint64_t begun, stripes_in; /* see dk_slot_view; written only as the hot path goes along, after the histogram */
+    _Atomic uint64_t places[2][3];      /* of exchange number n, epoch, step and steps are in places[n % 2] */
 } dk_slot;
 
 typedef struct dk_stripe {
@@ -115,6 +117,7 @@ struct dk_worker {
     _Atomic uint32_t busy;
     uint32_t slot;
     uint64_t generation;
+    dk_place place;  /* when its next exchange is in */
     uint64_t seen[]; /* commits of every stripe after this worker's last exchange */
 };
 
@@ -186,6 +189,7 @@ void dk_books_unlock(void);
 dk_status dk_layout_check(const dk_layout *layout);
 void dk_layout_plan(dk_header *header, const dk_layout *layout);
 void dk_layout_find(dk_center *center); /* once it is mapped */
+void dk_layout_touch(const dk_center *center, uint32_t slot);
 char *dk_vector(const dk_center *center, uint32_t index);
 /* The index of a vector of the segment, by its role. */
 static inline uint32_t dk_vector_of(int32_t role) { return role == DK_CENTER ? 0 : (uint32_t)(role - DK_STATE + 1); }
@@ -196,6 +200,9 @@ void dk_versions_read(const dk_center *center, uint64_t *out);
 int dk_slot_take(dk_worker *worker, int64_t rank); /* 0: none is free */
 void dk_slot_leave(dk_worker *worker);             /* harmless when repeated */
 void dk_slots_bury(dk_center *center);             /* of those who died */
+/* An exchange begins; it is in whole: from that one store on its place is valid. */
+void dk_slot_begin(const dk_worker *worker);
+void dk_slot_complete(const dk_worker *worker);
 void dk_slot_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
 dk_status dk_slot_look(dk_center *center, uint32_t index, dk_slot_view *out);
 

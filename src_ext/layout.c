@@ -1,5 +1,7 @@
 /* layout.c: where everything lies in a segment. internal.h has the picture. */
+#define _GNU_SOURCE
 #include <string.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -47,6 +49,20 @@ void dk_layout_find(dk_center *center) {
     center->members = (_Atomic uint32_t *)(base + center->header->members_at);
     center->stripes = (dk_stripe *)(base + center->header->stripes_at);
     center->copy = dk_copy_best();
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+/* The memory is there; this process has yet to map each page of it, and would do so with others waiting for the stripe. An older kernel
+ * refuses: then it happens there. */
+void dk_layout_touch(const dk_center *center, uint32_t slot) {
+    char *base = (char *)center->header;
+    uint64_t bytes = center->header->undo_bytes;
+    madvise(base, center->header->fixed, MADV_POPULATE_WRITE);
+    if (bytes)
+        madvise(base + center->header->fixed + slot * bytes, bytes, MADV_POPULATE_WRITE);
 }
 
 char *dk_vector(const dk_center *center, uint32_t index) {

@@ -40,6 +40,28 @@ void dk_slots_bury(dk_center *center) {
         bury_if_dead(center, i);
 }
 
+static void put_place(dk_slot *slot, uint64_t exchange, const dk_place *place) {
+    PUT(slot->places[exchange % 2][0], place->epoch);
+    PUT(slot->places[exchange % 2][1], place->step);
+    PUT(slot->places[exchange % 2][2], place->steps);
+}
+
+/* A death between any two of these stores leaves the last exchange, with its place, as the last. */
+void dk_slot_begin(const dk_worker *worker) {
+    dk_slot *slot = &worker->center->slots[worker->slot];
+    uint64_t number = GET(slot->exchanges) + 1;
+    PUT(slot->stripes_in, 0);
+    put_place(slot, number, &worker->place);
+    atomic_signal_fence(memory_order_seq_cst);
+    PUT(slot->begun, number);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+void dk_slot_complete(const dk_worker *worker) {
+    dk_slot *slot = &worker->center->slots[worker->slot];
+    atomic_store_explicit(&slot->exchanges, GET(slot->exchanges) + 1, memory_order_release);
+}
+
 static void settle(dk_worker *worker, int64_t rank) {
     dk_center *center = worker->center;
     dk_slot *slot = &center->slots[worker->slot];
@@ -57,6 +79,9 @@ static void settle(dk_worker *worker, int64_t rank) {
     PUT(slot->samples, 0);
     PUT(slot->epoch, 0);
     PUT(slot->total_samples, 0);
+    PUT(slot->begun, 0);
+    PUT(slot->stripes_in, 0);
+    put_place(slot, 0, &worker->place);
     for (int i = 0; i < DK_HISTOGRAM; i++)
         PUT(slot->histogram[i], 0);
     worker->generation = generation;
@@ -113,12 +138,16 @@ dk_status dk_slot_look(dk_center *center, uint32_t index, dk_slot_view *out) {
     out->loss = GET(slot->loss);
     out->exchange_seconds = GET(slot->exchange_seconds);
     out->staleness_sum = GET(slot->staleness_sum);
-    out->exchanges = GET(slot->exchanges);
     out->steps = GET(slot->steps);
     out->samples = GET(slot->samples);
     out->epoch = GET(slot->epoch);
     out->total_samples = GET(slot->total_samples);
     for (int i = 0; i < DK_HISTOGRAM; i++)
         out->histogram[i] = GET(slot->histogram[i]);
+    uint64_t exchanges = out->exchanges = atomic_load_explicit(&slot->exchanges, memory_order_acquire);
+    const _Atomic uint64_t *place = slot->places[exchanges % 2];
+    out->place = (dk_place){GET(place[0]), GET(place[1]), GET(place[2])};
+    out->begun = GET(slot->begun);
+    out->stripes_in = GET(slot->stripes_in);
     return DK_OK;
 }

@@ -55,6 +55,7 @@ static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
         return status;
     }
     dk_versions_read(center, worker->seen);
+    dk_layout_touch(center, worker->slot);
     enlist(worker);
     *out = worker;
     return DK_OK;
@@ -129,6 +130,12 @@ void dk_worker_free(dk_worker *worker) {
 }
 
 uint32_t dk_worker_slot(const dk_worker *worker) { return worker->slot; }
+
+dk_status dk_worker_place(dk_worker *worker, const dk_place *place) {
+    DK_CHECK(dk_worker_check(worker, 1));
+    worker->place = *place;
+    return DK_OK;
+}
 
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss) {
     DK_CHECK(dk_worker_check(worker, 0));

@@ -99,7 +99,7 @@ class Worker:
         )  # fmt: skip
         call.set_all(found.fill(dict.fromkeys({"window"} & (set(found.scalars) - set(found.defaults)), 1.0) | scalars, COUNTED))
         if "p" in found.vectors:
-            call.p = np.zeros(self.center.size, self.center.dtype) if p is None else p
+            call.p = np.full(self.center.size, 0, self.center.dtype) if p is None else p  # touched here, and not under locks
         return call
 
     def prepare(
@@ -174,6 +174,13 @@ class Worker:
             self.slot, kernel, roles, names, typenum=self.center.dtype.num, looking=looking, timeout=timeout, max_ahead=max_ahead,
             patience=patience, only_read=only_read, hands_in=hands_in, **statistic,
         )  # fmt: skip
+
+    def place(self, epoch: int, step: int, steps: int) -> None:
+        """Where this worker will stand when its next exchange is in: batches of an epoch that are done, and steps in all.
+
+        From one moment on both are in the center, whenever the process is killed: whoever takes over goes on from there.
+        """
+        self.slot.place(epoch, step, steps)
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
         """Tell monitors how far this worker is."""
