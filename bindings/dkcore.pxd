@@ -100,6 +100,7 @@ cdef extern from "dkcore.h" nogil:
         double staleness_sum
         uint64_t histogram[64]
         dk_place place
+        dk_place next
         uint64_t begun
         uint64_t stripes_in
 
@@ -109,6 +110,7 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_worker_check(const dk_worker *worker, int idle)
     uint32_t dk_worker_slot(const dk_worker *worker)
     dk_status dk_worker_place(dk_worker *worker, const dk_place *place)
+    dk_status dk_worker_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place)
     dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples,
                                double loss)
     dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out)

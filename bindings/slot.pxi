@@ -32,5 +32,10 @@ cdef class Slot:
         place.epoch, place.step, place.steps = epoch, step, steps
         CHK(dk_worker_place(self.handle, &place))  # IN place
 
+    def resume(self, uint64_t exchanges, uint64_t epoch, uint64_t step, uint64_t steps):
+        cdef dk_place place
+        place.epoch, place.step, place.steps = epoch, step, steps
+        CHK(dk_worker_resume(self.handle, exchanges, &place))  # IN place
+
     def report(self, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss):
         CHK(dk_worker_report(self.handle, steps, samples, epoch, total_samples, loss))

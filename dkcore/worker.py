@@ -7,6 +7,7 @@ import atexit
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dkcore.errors import expected
 from dkcore.ranks.abort import exit_code
@@ -14,7 +15,11 @@ from dkcore.ranks.heartbeat import start_heartbeat
 from dkcore.ranks.processes import MARK
 from dkcore.ranks.status import DIRECTORY, HEARTBEAT, LOGS, OUTPUT, Status, StatusDirectory
 from dkcore.ranks.world import init
+from dkcore.training.job import Job, has_seats
 from dkcore.training.rank import by_lines, ending, leave_word, print_into, refuse_blind, run
+
+if TYPE_CHECKING:
+    from dkcore.seats.workers import Starter
 
 __all__ = ["main"]
 
@@ -25,6 +30,7 @@ def main() -> None:
         sys.exit(expected("python -m dkcore.worker JOBDIR | SCRIPT.py ARGUMENTS", "no argument", "Name a job or a script."))
     target, home = sys.argv[1], os.environ.get(DIRECTORY)
     directory = home or (target if os.path.isdir(target) else None)
+    starter = starter_for(target)  # before MPI
     world = init()
     status = Status(world.rank, world.size)
 
@@ -34,8 +40,9 @@ def main() -> None:
 
     with ending(world, failed):
         refuse_blind(world, directory, os.environ.get(MARK) if home else None)
+        log: Path | None = None
         if directory and os.environ.get(OUTPUT, "logs" if os.path.isdir(target) else "inherit") == "logs":
-            print_into(Path(directory, LOGS, f"rank-{world.rank}.log"))
+            print_into(log := Path(directory, LOGS, f"rank-{world.rank}.log"))
         by_lines()
         if directory:
             files = StatusDirectory(directory)
@@ -44,7 +51,21 @@ def main() -> None:
             atexit.register(leave_word, status, directory)
             if HEARTBEAT in os.environ:
                 start_heartbeat(files, world.rank)
-        run(target, world)
+        if starter is None:
+            run(target, world)
+        else:
+            from dkcore.seats.seat import Seat
+
+            Seat(Job.load(target), world, starter, status, StatusDirectory(directory or target), log).run()
+
+
+def starter_for(target: str) -> "Starter | None":
+    """What starts the workers of this seat, for a job that has seats."""
+    if not os.path.isdir(target) or not has_seats(target):
+        return None
+    from dkcore.seats.workers import Starter
+
+    return Starter()
 
 
 if __name__ == "__main__":

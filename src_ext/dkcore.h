@@ -143,6 +143,7 @@ typedef struct dk_slot_view {
     double staleness_sum;             /* of the means of all exchanges */
     uint64_t histogram[DK_HISTOGRAM]; /* of staleness, one count per stripe exchanged */
     dk_place place;                   /* where the worker stood at its last exchange that is in whole */
+    dk_place next;                    /* and where it will stand, or would have stood, at the one after it, if that was begun */
     uint64_t begun, stripes_in;       /* the number of the exchange that was begun last, and how many stripes have it; see dk_place */
 } dk_slot_view;
 
@@ -155,6 +156,8 @@ uint32_t dk_worker_slot(const dk_worker *worker);
 dk_status dk_worker_check(const dk_worker *worker, int idle);
 /* Where this worker will stand when its next exchange is in, and those after it. */
 dk_status dk_worker_place(dk_worker *worker, const dk_place *place);
+/* Before its first exchange: it takes over from another worker, who had made so many and stood there. */
+dk_status dk_worker_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place);
 /* What a monitor sees of this worker; NaN loss means none yet. */
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);
 dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out); /* buries the slot's owner if it is dead */

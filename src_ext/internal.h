@@ -201,6 +201,7 @@ int dk_slot_take(dk_worker *worker, int64_t rank); /* 0: none is free */
 void dk_slot_leave(dk_worker *worker);             /* harmless when repeated */
 void dk_slots_bury(dk_center *center);             /* of those who died */
 /* An exchange begins; it is in whole: from that one store on its place is valid. */
+void dk_slot_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place);
 void dk_slot_begin(const dk_worker *worker);
 void dk_slot_complete(const dk_worker *worker);
 void dk_slot_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss);

@@ -46,6 +46,11 @@ static void put_place(dk_slot *slot, uint64_t exchange, const dk_place *place) {
     PUT(slot->places[exchange % 2][2], place->steps);
 }
 
+static dk_place place_of(dk_slot *slot, uint64_t exchange) {
+    _Atomic uint64_t *place = slot->places[exchange % 2];
+    return (dk_place){GET(place[0]), GET(place[1]), GET(place[2])};
+}
+
 /* A death between any two of these stores leaves the last exchange, with its place, as the last. */
 void dk_slot_begin(const dk_worker *worker) {
     dk_slot *slot = &worker->center->slots[worker->slot];
@@ -55,6 +60,14 @@ void dk_slot_begin(const dk_worker *worker) {
     atomic_signal_fence(memory_order_seq_cst);
     PUT(slot->begun, number);
     atomic_signal_fence(memory_order_seq_cst);
+}
+
+void dk_slot_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place) {
+    dk_slot *slot = &worker->center->slots[worker->slot];
+    worker->place = *place;
+    put_place(slot, exchanges, place);
+    atomic_store_explicit(&slot->exchanges, exchanges, memory_order_release);
+    PUT(slot->begun, exchanges);
 }
 
 void dk_slot_complete(const dk_worker *worker) {
@@ -145,8 +158,8 @@ dk_status dk_slot_look(dk_center *center, uint32_t index, dk_slot_view *out) {
     for (int i = 0; i < DK_HISTOGRAM; i++)
         out->histogram[i] = GET(slot->histogram[i]);
     uint64_t exchanges = out->exchanges = atomic_load_explicit(&slot->exchanges, memory_order_acquire);
-    const _Atomic uint64_t *place = slot->places[exchanges % 2];
-    out->place = (dk_place){GET(place[0]), GET(place[1]), GET(place[2])};
+    out->place = place_of(slot, exchanges);
+    out->next = place_of(slot, exchanges + 1);
     out->begun = GET(slot->begun);
     out->stripes_in = GET(slot->stripes_in);
     return DK_OK;

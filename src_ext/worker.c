@@ -137,6 +137,14 @@ dk_status dk_worker_place(dk_worker *worker, const dk_place *place) {
     return DK_OK;
 }
 
+dk_status dk_worker_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place) {
+    DK_CHECK(dk_worker_check(worker, 1));
+    DK_CHECK(dk_enter(worker->center));
+    dk_slot_resume(worker, exchanges, place);
+    dk_leave(worker->center);
+    return DK_OK;
+}
+
 dk_status dk_worker_report(dk_worker *worker, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss) {
     DK_CHECK(dk_worker_check(worker, 0));
     DK_CHECK(dk_enter(worker->center));

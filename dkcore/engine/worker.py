@@ -182,6 +182,10 @@ class Worker:
         """
         self.slot.place(epoch, step, steps)
 
+    def resume(self, exchanges: int, epoch: int, step: int, steps: int) -> None:
+        """Before the first exchange: take over from a worker that had made so many and stood there."""
+        self.slot.resume(exchanges, epoch, step, steps)
+
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
         """Tell monitors how far this worker is."""
         self.slot.report(steps, samples, epoch, total_samples, loss)

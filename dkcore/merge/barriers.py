@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from dkcore.ranks.agreement import agree, attempt
 from dkcore.version import VERSION
 
 if TYPE_CHECKING:
+    from dkcore._engine import Segment
     from dkcore.engine.center import NodeCenter
     from dkcore.ranks.world import World
 
@@ -51,6 +53,11 @@ class Membership:
         return self.deciders[0] > 0
 
     @property
+    def sums(self) -> "Mapping[str, object] | None":
+        """What the merges of this node came to, on its leader, for the report; None where there is no other node."""
+        return self.merge.rounds.sums() if self.merge is not None and self.nodes > 1 else None
+
+    @property
     def cut(self) -> Cut | None:
         """Copies of this node for checkpoints, which its merge takes; None on other ranks, and where there is no merge."""
         return None if self.merge is None else self.merge.rounds.cut
@@ -79,12 +86,7 @@ class Membership:
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""
-        ticket, until = self.segment.arrive(GATE), time.monotonic() + timeout
-        while not self.segment.wait(GATE, ticket, SLICE):
-            if time.monotonic() > until:
-                members, arrived = self.segment.await_members(GATE, 0.0)
-                received = f"{arrived} of {members} on this node" if arrived < members else "all of this node, but not of the others"
-                raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
+        await_round(self.segment, timeout)
 
     def leave_rounds(self) -> None:
         """This worker takes part in no further round, before it trains again."""
@@ -152,6 +154,16 @@ class Membership:
             self.merge.go_on_alone()
 
 
+def await_round(segment: "Segment", timeout: float) -> None:
+    """Arrive at the round, and wait until it is over."""
+    ticket, until = segment.arrive(GATE), time.monotonic() + timeout
+    while not segment.wait(GATE, ticket, SLICE):
+        if time.monotonic() > until:
+            members, arrived = segment.await_members(GATE, 0.0)
+            received = f"{arrived} of {members} on this node" if arrived < members else "all of this node, but not of the others"
+            raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
+
+
 def merges(world: "World", synchronous: Synchronous | None) -> bool:
     """Whether the leaders have anything to do."""
     return world.nodes > 1 or synchronous is not None
@@ -197,6 +209,7 @@ def start_merge(
             merge.drop()
         raise
     if merge is not None:
+        world.requests.want(0, last=False)
         merge.rounds.cut = Cut(world.requests)
         if start is not None:
             resume(merge.rounds, start)

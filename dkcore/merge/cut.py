@@ -35,13 +35,18 @@ __all__ = ["Cut", "Start", "adds_of", "copy_of", "resume", "start_of"]
 class Cut:
     """The copies of one node, on its leader, which the thread of the merge takes.
 
-    wanted: the number of the checkpoint that this node wants, twice, and 1 more if it is the last one; 0 for none. taken: the same,
-    of the last copy. keep: called with the number, the number of the merge, and the arrays.
+    taken: the number of the checkpoint of the last copy, twice, and 1 more if it was the last one. keep: called with the number, the
+    number of the merge, and the arrays.
     """
 
     def __init__(self, requests: "Requests"):
-        self.requests, self.wanted, self.taken = requests, 0, 0
+        self.requests, self.taken = requests, 0
         self.keep: Callable[[int, int, dict[str, Array]], None] | None = None
+
+    @property
+    def wanted(self) -> int:
+        """What this node wants, see `Requests.wanted`."""
+        return self.requests.wanted
 
     @property
     def due(self) -> bool:

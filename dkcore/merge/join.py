@@ -12,9 +12,11 @@ from dkcore.arrays import Array
 from dkcore.errors import DkcoreError, LayoutError, expected
 from dkcore.merge.barriers import take_part, validate_job
 from dkcore.merge.cut import Start, start_of
+from dkcore.merge.seated import sit_down
 from dkcore.merge.settings import Merging
 from dkcore.ranks.agreement import agree, attempt
 from dkcore.ranks.processes import MARK
+from dkcore.ranks.seated import SeatedWorld
 from dkcore.ranks.shm import SHARED_MEMORY
 from dkcore.ranks.transfer import broadcast
 from dkcore.registry import rule_of
@@ -66,8 +68,13 @@ def join(
     known, replica = found or (None, None)
     validate_same_model(world, replica, failure)
     assert replica is not None  # or that would have raised
-    validate_job(world, known, settings)
-    start, failure = attempt(lambda: start_for(replica, world, known, saved) if world.leader else None)
+    seated = world if isinstance(world, SeatedWorld) else None
+    if seated is None:
+        validate_job(world, known, settings)
+    else:
+        seated.line.call("validate", known and known.to_dict(), settings)
+    held = None if seated is None else seated.center  # of a worker before this one
+    start, failure = attempt(lambda: start_for(replica, world, known, saved) if world.leader and held is None else None)
     agree(world, failure)
     if world.leaders is not None and start is not None and saved is None:
         broadcast(world.leaders, start.vectors[0])
@@ -79,12 +86,12 @@ def join(
         agree(world, failure)
         name = world.node.bcast(center.name if center else None, root=0)
         if center is None:
-            center, failure = attempt(lambda: attach(kind, name, replica, timeout))
+            center, failure = attempt(lambda: attach(kind, held or name, replica, timeout))
         agree(world, failure)  # and nobody lets go of the center before everybody holds it
         assert center is not None  # or that would have raised
-        if world.leader and world.size > 1 and (world.rank > 0 or MARK not in os.environ):
+        if world.leader and world.size > 1 and seated is None and (world.rank > 0 or MARK not in os.environ):
             remove(center.name)  # no launcher looks for it here, and nothing will be left of it, however the job ends
-        center.membership = take_part(center, world, known, settings, start)
+        center.membership = take_part(center, world, known, settings, start) if seated is None else sit_down(center, seated, known)
     except BaseException:
         if center is not None:
             center.close()

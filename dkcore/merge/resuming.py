@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
-from dkcore.checkpoints.folder import parent_of
+from dkcore.checkpoints.folder import Folder, parent_of
 from dkcore.checkpoints.manifest import Saved, assemble, find
-from dkcore.checkpoints.part import node_part, write_part
+from dkcore.checkpoints.part import node_part, report_failure, write_part
 from dkcore.errors import expected, first_line
 from dkcore.merge.cut import adds_of, copy_of
 from dkcore.ranks.agreement import agree, attempt
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dkcore.engine.center import NodeCenter
     from dkcore.ranks.world import World
 
-__all__ = ["about", "find_once", "no_room", "save"]
+__all__ = ["about", "find_once", "no_room", "save", "write_or_tell"]
 
 
 def find_once(world: "World", location: str) -> Saved:
@@ -59,6 +60,20 @@ def about(center: "NodeCenter", nodes: int, ranks: int, merge: int) -> dict[str,
         "digest": center.digest, "size": center.size, "dtype": str(center.dtype), "statistics": center.statistics,
         "rule": "" if rule is None else rule.name, "adds": adds_of(rule, center.states), "nodes": nodes, "ranks": ranks, "merge": merge,
     }  # fmt: skip
+
+
+def write_or_tell(folder: Folder, name: str, part: str, arrays: dict[str, Any], said: dict[str, Any]) -> OSError | None:
+    """Write a part of a checkpoint; when it does not fit, tell who waits for it, and return why."""
+    try:
+        write_part(folder, name, part, arrays, said)
+    except OSError as error:
+        failure = no_room(folder.location, error)
+        try:
+            report_failure(folder, name, part, error)
+        except OSError as second:  # nor is there room for that: rank 0 waits in vain, and then gives it up
+            print(f"dkcore: {failure} ({second})", file=sys.stderr)
+        return failure
+    return None
 
 
 def no_room(location: str, error: OSError) -> OSError:

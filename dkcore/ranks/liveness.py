@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 from dkcore.errors import silent_death
+from dkcore.ranks.numbers import Numbers
 from dkcore.ranks.shm import MAGIC
 from dkcore.ranks.signals import SignalHandlers
 
@@ -32,7 +33,6 @@ REFLECTION = 0.2  # seconds after which a rank that saw a death, and lives, is n
 GRACE = 1.0  # seconds for what the dead rank printed to arrive before we speak
 FIRST = len(MAGIC)  # the byte of the first rank
 NOTE = struct.Struct("Q?")  # behind the bytes of all ranks, of each: roll calls that it has answered, whether it leaves
-COUNT = struct.Struct("Q")  # behind the notes, of the node: see ranks/requests.py
 FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 
 
@@ -123,16 +123,17 @@ class Liveness:
                 found[rank] = calls
         return found
 
+    @property
+    def numbers_at(self) -> int:
+        """The first byte of the numbers of the node, see ranks/requests.py."""
+        return FIRST + (1 + NOTE.size) * len(self.ranks)
+
     def number(self, place: int) -> int:
         """One of the numbers of the node; 0 before it is set."""
-        value: int = COUNT.unpack(os.pread(self.file, COUNT.size, self.place_of(place)).ljust(COUNT.size, b"\0"))[0]
-        return value
+        return Numbers(self.file, self.numbers_at).number(place)
 
     def set_number(self, place: int, value: int) -> None:
-        os.pwrite(self.file, COUNT.pack(value), self.place_of(place))
-
-    def place_of(self, number: int) -> int:
-        return FIRST + (1 + NOTE.size) * len(self.ranks) + COUNT.size * number
+        Numbers(self.file, self.numbers_at).set_number(place, value)
 
     def all_done(self) -> bool:
         return all(self.done(place) for place in set(range(len(self.ranks))) - self.known_dead)

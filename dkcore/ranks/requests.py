@@ -1,33 +1,37 @@
 """What the ranks of a node tell each other while they train, without a message: that a checkpoint is due, and that all shall end."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dkcore.ranks.liveness import Liveness
+from typing import Protocol
 
 __all__ = ["Requests"]
 
-ASKED, NUMBER = 0, 1  # places in the node's file
+ASKED, NUMBER, WANTED = 0, 1, 2  # places in the node's file
+
+
+class Shared(Protocol):
+    """Numbers that the ranks of a node share: a `dkcore.ranks.liveness.Liveness`, or `dkcore.ranks.numbers.Numbers`."""
+
+    def number(self, place: int) -> int: ...
+    def set_number(self, place: int, value: int) -> None: ...
 
 
 class Requests:
-    """Two numbers of a node, in the file that its ranks share. Each is read by one system call, so a look every step costs nothing.
+    """Three numbers of a node, in the file that its ranks share. Each is read by one system call, so a look every step costs nothing.
 
-    liveness: has the file; None for a rank that is alone, which keeps them for itself.
+    shared: has the file; None for a rank that is alone, which keeps them for itself.
     """
 
-    def __init__(self, liveness: "Liveness | None" = None):
-        self.liveness = liveness
-        self.own = [0, 0]
+    def __init__(self, shared: Shared | None = None):
+        self.shared = shared
+        self.own = [0, 0, 0]
 
     def read(self, place: int) -> int:
-        return self.own[place] if self.liveness is None else self.liveness.number(place)
+        return self.own[place] if self.shared is None else self.shared.number(place)
 
     def write(self, place: int, value: int) -> None:
-        if self.liveness is None:
+        if self.shared is None:
             self.own[place] = value
         else:
-            self.liveness.set_number(place, value)
+            self.shared.set_number(place, value)
 
     @property
     def asked(self) -> bool:
@@ -51,6 +55,15 @@ class Requests:
         """Nothing is asked for, and no checkpoint is due: a job begins, perhaps after another one in the same processes."""
         self.write(ASKED, 0)
         self.write(NUMBER, 0)
+        self.write(WANTED, 0)
+
+    @property
+    def wanted(self) -> int:
+        """The number of the checkpoint that the first rank wants the merge of its node to begin, twice, and 1 more for the last; or 0."""
+        return self.read(WANTED)
+
+    def want(self, number: int, last: bool) -> None:
+        self.write(WANTED, number << 1 | last)
 
     def begin(self, number: int, last: bool) -> None:
         """Have the ranks of this node write their parts of a checkpoint; its leader alone calls this."""

@@ -1,5 +1,6 @@
 """What happened during a training: one record an exchange of each worker, and one an evaluation of the center."""
 
+import json
 import math
 import os
 import tempfile
@@ -14,7 +15,7 @@ from dkcore.errors import DataError, expected
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["CENTER", "History", "averaged_history", "executor_history", "merge", "metric_names", "read"]
+__all__ = ["CENTER", "History", "averaged_history", "executor_history", "merge", "metric_names", "notes_of", "read"]
 
 CENTER = -1  # the "worker" of records that are evaluations of the center
 FIRST = ("worker", "epoch", "step", "time", "loss")
@@ -24,10 +25,15 @@ Record: TypeAlias = tuple[int, int, float, Any, dict[str, Any], float | None, fl
 
 
 class History:
-    """The records of one rank, kept in memory: an append takes about a microsecond and converts nothing."""
+    """The records of one rank, kept in memory: an append takes about a microsecond and converts nothing.
 
-    def __init__(self) -> None:
-        self.records: list[Record] = []
+    notes: a file that each record is added to at once, for who follows when this process is killed; the records that it has already come
+    first. An append takes about ten microseconds then.
+    """
+
+    def __init__(self, notes: Path | None = None) -> None:
+        self.records: list[Record] = [] if notes is None else noted(notes)
+        self.notes = -1 if notes is None else os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(
         self,
@@ -50,6 +56,9 @@ class History:
         if clash := metrics.keys() & {*FIRST, *LAST}:
             raise DataError(expected("metrics of names of their own", sorted(clash), f"Taken are {', '.join(FIRST + LAST)}."))
         self.records.append((epoch, step, time, loss, metrics, staleness, seconds))
+        if self.notes >= 0:
+            plain = {name: number(value) for name, value in metrics.items()}
+            os.write(self.notes, (json.dumps((epoch, step, time, number(loss), plain, number(staleness), number(seconds))) + "\n").encode())
 
     def table(self, worker: int) -> "pyarrow.Table":
         """The records as a table: worker, epoch, step, time, loss, one column a metric, staleness, seconds; what is unknown is null."""
@@ -69,6 +78,19 @@ class History:
     def write(self, path: Path | str, worker: int) -> None:
         """Write the records of ``worker`` (`CENTER` for evaluations of the center) to a parquet file."""
         save(self.table(worker), path)
+
+
+def notes_of(home: Path, rank: int) -> Path:
+    """The file of a rank's notes in a job's directory."""
+    return home / f"notes-{rank}"
+
+
+def noted(path: Path) -> list[Record]:
+    """The records of a file of notes; who wrote it may have died within the last line."""
+    lines = path.read_text().split("\n") if path.exists() else []
+    if lines and lines.pop():
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return [tuple(json.loads(line)) for line in lines]
 
 
 def number(value: Any) -> float | None:

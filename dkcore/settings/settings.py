@@ -23,6 +23,7 @@ from dkcore.settings.setting import Argument, internal, setting, settings_of
 
 __all__ = ["SEEDS", "Settings"]
 
+WORKER_LOSS = ("stop", "restart", "shrink")
 SEEDS = 2**32  # what numpy and the frameworks take for a seed is below it
 
 
@@ -56,6 +57,12 @@ def staleness(_: str, value: Any) -> int:
 def undo(_: str, value: Any) -> str:
     """What is taken back of a dead worker's commit."""
     check_undo(value)
+    return str(value)
+
+
+def worker_loss(_: str, value: Any) -> str:
+    if value not in WORKER_LOSS:
+        raise ValueError(expected("on_worker_loss of stop, restart or shrink", repr(value), "It is for workers that are killed."))
     return str(value)
 
 
@@ -169,6 +176,12 @@ class Settings:
     on_node_loss: str = setting(
         "stop", "What to do when a node is lost: stop, or shrink, which goes on without it (Open MPI with ULFM).",
         check=of_merging("on_node_loss"), option=Option(help="shrink: Open MPI, ULFM.", choices=("stop", "shrink")), param=None)
+    on_worker_loss: str = setting(
+        "stop", "What to do when a worker is killed: stop the job; restart it, see restarts; or shrink, and go on without it.",
+        check=worker_loss, option=Option(help="When a worker is killed.", choices=WORKER_LOSS))
+    restarts: int = setting(
+        3, "How often a worker is started again before the job goes on without it.", check=partial(whole, least=0), unit="restarts",
+        option=Option(help="Of one worker, before it is left out."))
     checkpoint: str | None = setting(
         None, "Folder for checkpoints; or its URI, on any file system that pyarrow knows.", check=location,
         unset="none; with checkpoint_every, dkcore train writes them to checkpoints in --out",

@@ -198,6 +198,7 @@ class Exchange(Callback):
         numbers = numbers_of(logs)  # waits for the step, where steps are asynchronous
         if "window" in self.call.names:
             self.call.set("window", self.pending)
+        self.worker.place(self.epoch, self.epoch_steps, self.steps)
         start = time.perf_counter()
         try:
             self.replica.run(self.call)

@@ -33,10 +33,16 @@ if TYPE_CHECKING:
     from dkcore.checkpoints.manifest import Saved
     from dkcore.launch.hosts import Host
 
-__all__ = ["JOB", "RESUME", "Job"]
+__all__ = ["JOB", "RESUME", "Job", "has_seats"]
 
 RESUME = "resume"  # the checkpoint to go on from, in the directory of a job whose checkpoints travel
 JOB = ".dkcore-job-"  # how a directory is called that a job has for itself, where all its hosts see it
+
+
+def has_seats(directory: Path | str) -> bool:
+    """Whether the ranks of a job in a directory run their workers as children."""
+    path = Path(directory) / "job.json"
+    return path.exists() and json.loads(path.read_text()).get("on_worker_loss", "stop") != "stop"
 
 
 def chosen(location: str) -> "Saved":
@@ -72,6 +78,9 @@ class Job(Settings):
         if self.apart and self.on_node_loss != "stop":  # no member is anywhere but in its rank
             raise ValueError(expected("on_node_loss='stop' for an ensemble", repr(self.on_node_loss), "All of its members are needed."))
 
+        if self.apart and self.on_worker_loss != "stop":
+            advice = "A member's weights die with its worker."
+            raise ValueError(expected("on_worker_loss='stop' for an ensemble", repr(self.on_worker_loss), advice))
         if self.checkpoint_every is not None and self.checkpoint is None and not self.travels:
             advice = "Pass checkpoint=, too."
             raise ValueError(expected("a folder for checkpoints", f"checkpoint_every={self.checkpoint_every!r} alone", advice))

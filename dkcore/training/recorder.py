@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from dkcore.checkpoints.copies import remove_begun, tidy
 from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
 from dkcore.checkpoints.manifest import assemble
-from dkcore.checkpoints.part import node_part, rank_part, report_failure, write_part
+from dkcore.checkpoints.part import node_part, rank_part
 from dkcore.checkpoints.schedule import Every
 from dkcore.errors import expected
 from dkcore.merge.cut import copy_of
-from dkcore.merge.resuming import about, no_room
+from dkcore.merge.resuming import about, no_room, write_or_tell
 from dkcore.training.stopping import STOP
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ class Recorder:
                 return
             self.number += 1
             self.open, self.began = self.number, time.monotonic()
-            if self.merging and self.center.membership is not None and self.cut is not None:
-                self.cut.wanted = self.number << 1 | last
+            if self.merging and self.center.membership is not None:
+                self.requests.want(self.number, last)
                 self.center.membership.wake()
             else:
                 self.requests.begin(self.number, last)
@@ -140,15 +140,8 @@ class Recorder:
 
     def write(self, number: int, name: str, arrays: "dict[str, Array]", said: dict[str, Any]) -> None:
         """A part to the disk; the others are told when it does not fit."""
-        checkpoint = name_of(number)
-        try:
-            write_part(self.folder, checkpoint, name, arrays, said)
-        except OSError as error:
-            self.written.error = no_room(self.folder.location, error)
-            try:
-                report_failure(self.folder, checkpoint, name, error)
-            except OSError as second:  # nor is there room for that: rank 0 waits in vain, and then gives it up
-                print(f"dkcore: {self.written.error} ({second})", file=sys.stderr)
+        if (failure := write_or_tell(self.folder, name_of(number), name, arrays, said)) is not None:
+            self.written.error = failure
 
     def look(self) -> None:
         """What rank 0 looks after: signals, the clock, and whether all parts are there."""

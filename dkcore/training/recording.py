@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dkcore.checkpoints.folder import Folder, number_of
 from dkcore.checkpoints.schedule import Every, every_of
 from dkcore.ranks.agreement import attempt, raise_once
+from dkcore.ranks.seated import SeatedWorld
 from dkcore.training.checkpoint import Checkpoint
 from dkcore.training.recorder import Recorder
 from dkcore.training.stopping import CHECKPOINTS, StopSignals
@@ -61,7 +62,11 @@ def finish_recording(checkpoint: Checkpoint | None, job: "Job", world: "World", 
         return False
     recorder = checkpoint.recorder
     recorder.no_more()
-    stopped = recorder.requests.checkpoint[1] if world.tolerant else any(world.comm.allgather(checkpoint.stopped))
+    stopped = (
+        recorder.requests.checkpoint[1]
+        if world.tolerant or isinstance(world, SeatedWorld)
+        else any(world.comm.allgather(checkpoint.stopped))
+    )
     recorder.close()
     if world.rank != 0:
         return stopped

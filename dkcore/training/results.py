@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 NONE: dict[str, Any] = {"resumed_from": None, "resumed": "", "checkpoints": [], "checkpoints_failed": 0}
 
+ACCOUNT = {  # of a rank's seat, see dkcore/seats/account.py, and what the report calls it
+    "deaths": "worker_deaths", "restarts": "worker_restarts", "exchanges_in_doubt": "exchanges_in_doubt",
+    "rows_in_doubt": "samples_in_doubt", "rows_lost": "samples_lost",
+}  # fmt: skip
+
 __all__ = ["collect", "deliver", "prepare", "trained_model"]
 
 
@@ -103,7 +108,8 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float]) -> 
         "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,
         "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
         "nodes": ranks[0]["nodes"],
-        "workers_lost": job.workers - len(ranks),
+        "workers_lost": job.workers - sum(not rank.get("lost") for rank in ranks),
+        **{key: sum(rank.get("account", {}).get(name, 0) for rank in ranks) for name, key in ACCOUNT.items()},
         "merges": max((merge["merges"] for merge in merges), default=0),
         "merge_compression": job.merge_compression,
         "merge_bytes_sent": sent,

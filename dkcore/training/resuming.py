@@ -1,12 +1,15 @@
 """Going on from a checkpoint: where a rank begins, and what it takes over, on as many workers as before or on another number."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import keras
 
 from dkcore.checkpoints.manifest import Saved, find
 from dkcore.checkpoints.part import rank_part
 from dkcore.errors import CheckpointError, expected
+from dkcore.ranks.seated import Again, again_of
 from dkcore.training import generators, worker_state
 from dkcore.training.callback import Callback, Logs
 from dkcore.training.exchange import Exchange
@@ -28,6 +31,7 @@ class Beginning:
         epoch, step: the first epoch, and the batches of it that are done. origin: the epoch from which steps are counted.
         saved: the checkpoint, if there is one. source: the rank whose optimizer this one takes. whole: whether it is the same rank, which
             takes over everything. steps: since the origin. pending: those of them since the last exchange.
+        again: what it takes over from a worker that died in its seat, which began at ``before``.
     """
 
     epoch: int
@@ -38,6 +42,8 @@ class Beginning:
     whole: bool = False
     steps: int = 0
     pending: int = 0
+    again: Again | None = None
+    before: "Beginning | None" = None
 
     def line(self, size: int) -> str:
         """What was done, for the report; empty for a job that begins anew."""
@@ -52,7 +58,27 @@ class Beginning:
 
 
 def beginning_of(job: "Job", world: "World", shard: "Shard") -> Beginning:
-    """Where this rank begins, as job and checkpoint say. CheckpointError when nothing is left to do, or it is another kind of job."""
+    """Where this rank begins, as job, checkpoint and the workers before it in its seat say.
+
+    CheckpointError when nothing is left to do, or it is another kind of job.
+    """
+    begin, again = beginning_of_job(job, world, shard), again_of(world)
+    return begin if again is None else taken_over(begin, again, job.epochs, shard.steps(job.batch_size))
+
+
+def taken_over(begin: Beginning, again: Again, epochs: int, per_epoch: int) -> Beginning:
+    """Where a worker begins that follows another one in its seat."""
+    more: dict[str, Any] = {"again": again, "before": begin, "whole": False, "pending": 0}
+    if again.over:
+        return replace(begin, epoch=epochs, step=0, steps=again.steps, **more)
+    if again.epoch is None:  # the other one had come to no exchange
+        return replace(begin, **more)
+    epoch, step = (again.epoch + 1, 0) if again.step >= per_epoch else (again.epoch, again.step)
+    return replace(begin, epoch=epoch, step=step, steps=again.steps, **more)
+
+
+def beginning_of_job(job: "Job", world: "World", shard: "Shard") -> Beginning:
+    """Where this rank begins, as job and checkpoint say."""
     if job.resume is None:
         return Beginning(job.initial_epoch, origin=job.initial_epoch)
     saved = find(job.resume_location, verify=False)
@@ -96,6 +122,9 @@ class Restore(Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         exchange, beginning = self.exchange, self.beginning
+        if beginning.again is not None:
+            self.take_over(beginning.again)
+            return
         if beginning.saved is None:
             return
         self.part = beginning.saved.part(rank_part(beginning.source))
@@ -109,8 +138,20 @@ class Restore(Callback):
         if not beginning.step:
             self.part = {}
 
+    def take_over(self, again: Again) -> None:
+        """Go on where another worker died. Its optimizer died with it: this one's begins anew, but for a schedule of its learning rate."""
+        exchange, begin, optimizer = self.exchange, self.beginning, self._model.optimizer
+        records = exchange.history.records
+        exchange.exchanges, exchange.steps = again.exchanges, begin.steps
+        exchange.durations = [record[6] or 0.0 for record in records]
+        exchange.staleness_sum = sum(record[5] or 0.0 for record in records)
+        exchange.worker.resume(again.exchanges, begin.epoch, begin.step, begin.steps)
+        if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
+            optimizer.iterations.assign(begin.steps)
+        exchange.steps_before = (exchange.replica.steps() or 0) - begin.steps
+
     def wake(self) -> None:
         """The batches that were done before are over: torch drew for them."""
-        if self.beginning.whole:
+        if self.beginning.whole and self.part:
             generators.restore(self.part)
         self.part = {}

@@ -4,50 +4,70 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dkcore.training.evaluation import Evaluation
-from dkcore.training.exchange import Exchange
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dkcore.ranks.world import World
+    from dkcore.report.history import Record
+    from dkcore.training.evaluation import Evaluation
+    from dkcore.training.exchange import Exchange
     from dkcore.training.job import Job
     from dkcore.training.resuming import Beginning
 
-__all__ = ["write_sums"]
+__all__ = ["counted", "put_sums", "write_sums"]
 
 
-def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evaluation | None, samples: int, begin: "Beginning") -> None:
-    """Write the sums of this rank. One without samples has no first and no last exchange.
+def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[int, int, int]) -> dict[str, Any]:
+    """What a worker's records come to. One without samples has no first and no last exchange.
 
-    samples: of an epoch of this worker. begin: where it began; its samples are those since then.
+    samples: of an epoch of this worker. begin: the epoch where it began, its steps until then, and the epoch from which those are counted;
+    its samples are those since then.
     """
-    start = (begin.epoch, begin.steps, None)
-    records: Sequence[tuple[Any, ...]] = exchange.history.records or [start]
-    first, end = records[0], records[-1]
+    epoch_begun, steps_begun, origin = begin
+    start = (epoch_begun, steps_begun, None)
+    found: Sequence[tuple[Any, ...]] = records or [start]
+    first, end = found[0], found[-1]
 
     def seen(record: tuple[Any, ...]) -> int:
         """Samples that the worker had trained on at a record, in this run and before it."""
-        epoch, step = int(record[0]) - begin.origin, int(record[1])
+        epoch, step = int(record[0]) - origin, int(record[1])
         per_epoch = -(-samples // job.batch_size)
         return epoch * samples + min((step - epoch * per_epoch) * job.batch_size, samples)
 
-    membership = exchange.center.membership
-    merge = membership.merge if membership is not None and world.nodes > 1 else None
-    sums = {
-        "rank": world.rank,
+    return {
         "samples": seen(end) - seen(start),
         "samples_timed": seen(end) - seen(first),
-        "steps": exchange.steps - begin.steps,
-        "exchanges": exchange.exchanges,
-        "exchange_seconds": sum(exchange.durations[1:]),  # the clock starts when the first one ends
-        "staleness_sum": exchange.staleness_sum,
-        "histogram": exchange.histogram.tolist(),
+        "steps": int(end[1]) - steps_begun,
+        "exchange_seconds": sum(record[6] or 0.0 for record in records[1:]),  # the clock starts when the first one ends
+        "staleness_sum": sum(record[5] or 0.0 for record in records),
         "first": first[2],
         "last": end[2],
+    }
+
+
+def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Evaluation | None", samples: int, begin: "Beginning") -> None:
+    """Write the sums of this rank; begin: where it began, or the first worker of its seat. account: of its seat."""
+    first = begin.before or begin
+    membership, taken_over = exchange.center.membership, begin.again
+    histogram = [int(each) for each in exchange.histogram]
+    if taken_over is not None and taken_over.histogram:
+        histogram = [mine + others for mine, others in zip(histogram, taken_over.histogram, strict=True)]
+    sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin)) | {
+        "exchanges": exchange.exchanges,
+        "histogram": histogram,
         "evaluation_seconds": sum(evaluation.durations[:-1]) if evaluation else 0.0,  # the last is after the last exchange
         "level": exchange.replica.level,
         "weights": exchange.replica.size,
         "cores": world.cores,
         "nodes": world.nodes,
-        "merge": merge.rounds.sums() if merge else None,
+        "merge": None if membership is None else membership.sums,
+        "account": {} if taken_over is None else taken_over.account,
     }
-    (job.home / f"rank-{world.rank}.json").write_text(json.dumps(sums))
+    put_sums(job.home, world.rank, sums)
+
+
+def put_sums(home: "Path", rank: int, sums: dict[str, Any]) -> None:
+    """Write them, whole or not at all."""
+    draft = home / f".rank-{rank}.json"
+    draft.write_text(json.dumps({"rank": rank, **sums}))
+    draft.replace(home / f"rank-{rank}.json")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from dkcore.data.shard import Shard
 from dkcore.data.sharding import shards
 from dkcore.frameworks import hide_tensorflow
 from dkcore.ranks.agreement import attempt, raise_once
-from dkcore.report.history import CENTER
+from dkcore.ranks.seated import SeatedWorld, begin_together, begun_at
+from dkcore.report.history import CENTER, History, notes_of
 from dkcore.settings.settings import SEEDS
 from dkcore.training import ensemble, keras_state
 from dkcore.training.atomic_files import save_whole
@@ -92,6 +92,8 @@ def prepare(job: "Job", world: "World") -> Part:
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
     )  # fmt: skip
+    if isinstance(world, SeatedWorld):
+        exchange.history = History(notes_of(job.home, world.rank))
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     part.checkpoint = recorder_of(job, world, exchange, begin, shard.steps(job.batch_size))
     if test is not None:
@@ -116,17 +118,23 @@ def fit(part: Part) -> None:
     shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": job.seed, "epoch": position}
     dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, **shuffled)
     callbacks = [position, *callbacks_of(part, restore)]
-    world.comm.Barrier()
+    begin_together(world, beginning_for(part))
     if world.rank == 0:
         note = job.home / "center.draft"
         note.write_text(part.center.name)
         note.replace(job.home / "center")  # whole at once: the launcher may be looking for it
-    exchange.started = time.time()
+    exchange.started = begun_at(world)
     with stop_signals(part.checkpoint, world):
         with contextlib.suppress(StoppedError):
             train_rows(part, dataset, callbacks)
         exchange.history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
         part.center.finish()
+
+
+def beginning_for(part: Part) -> dict[str, Any]:
+    """What the seat of this rank is told, if it has one: what it needs to write the sums of a worker that is lost."""
+    begin = part.begin
+    return {"samples": part.shard.samples, "begin": (begin.epoch, begin.steps, begin.origin), "weights": part.center.size}
 
 
 def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:

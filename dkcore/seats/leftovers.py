@@ -1,0 +1,36 @@
+"""What a worker leaves that is not followed by another: its sums and its history, which its seat writes for it."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from dkcore.report.history import History, notes_of
+from dkcore.training.sums import counted, put_sums
+
+if TYPE_CHECKING:
+    from dkcore.ranks.seated import Again
+    from dkcore.ranks.world import World
+    from dkcore.seats.account import Account
+    from dkcore.seats.calls import Calls
+    from dkcore.training.job import Job
+
+__all__ = ["LOST", "write_lost"]
+
+LOST = "lost-{}"  # a file in the job's directory: no worker of that rank trains any longer
+
+
+def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", account: "Account") -> int:
+    """Write sums and history of a rank, and say that it trains no more; how many rows of its training are left."""
+    began = calls.beginning
+    assert began is not None  # or the job would have ended
+    history = History(notes_of(job.home, world.rank))
+    samples, begin = began["samples"], began["begin"]
+    sums = counted(job, history.records, samples, begin)
+    rows: int = max((job.epochs - begin[0]) * samples - sums["samples"], 0)
+    said = dataclasses.asdict(account) | {"rows_lost": account.rows_lost + rows}
+    put_sums(job.home, world.rank, sums | {
+        "exchanges": again.exchanges, "histogram": list(again.histogram), "evaluation_seconds": 0.0, "level": "",
+        "weights": began["weights"], "cores": world.cores, "nodes": world.nodes, "merge": None, "account": said, "lost": True,
+    })  # fmt: skip
+    history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
+    (job.home / LOST.format(world.rank)).touch()
+    return rows

@@ -1,0 +1,196 @@
+"""A rank as a seat: it runs its worker as a child, and starts another one when that is killed.
+
+Design:
+(a) The seat is the rank: it has MPI, its place in the node, and the center, of which the first of a node is the agent: it merges. It has no
+    framework. Its worker has the model and the data, and may die at any time: locks and commits of a dead worker are made whole by the
+    next who comes by (docs/decisions/0010), so nobody waits.
+(b) The main thread makes calls of MPI for the worker, `calls.py`. Another thread hears of the worker's end and decides what follows.
+(c) A worker that ends without a word is lost: killed, out of memory, crashed. An exception is an error of the program, which another
+    worker would only repeat: it ends the job.
+(d) Before the training has begun nothing of a worker can be taken over, and a loss ends the job.
+"""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from dkcore.launch.launch import importable
+from dkcore.ranks.abort import launched
+from dkcore.ranks.numbers import Numbers
+from dkcore.ranks.requests import Requests
+from dkcore.ranks.seated import Again, Brief
+from dkcore.seats.account import Account, after_death, slot_of
+from dkcore.seats.calls import Calls
+from dkcore.seats.hosted import Hosted
+from dkcore.seats.leftovers import write_lost
+from dkcore.seats.parts import NodeParts
+from dkcore.seats.workers import Starter, without_mpi
+from dkcore.training.stopping import StopSignals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dkcore.ranks.status import Status, StatusDirectory
+    from dkcore.ranks.world import World
+    from dkcore.training.job import Job
+
+__all__ = ["Seat"]
+
+COMMAND = ["-m", "dkcore.seats.worker"]
+TICK = 0.1  # seconds between two looks of the keeper
+BACK_OFF = 1.0  # seconds: the n-th restart waits n - 1 times as long
+LAST_WORD = 5.0  # seconds for what a worker said last to be read, once it has ended
+ENDING = 10.0  # seconds for a worker to end that is through
+
+
+class Seat:
+    """One rank of a job. status, files: the rank's word to its launcher. log: where its worker prints; None: where the seat does."""
+
+    def __init__(self, job: "Job", world: "World", starter: Starter, status: "Status", files: "StatusDirectory", log: "Path | None"):
+        self.job, self.world, self.starter, self.status, self.files, self.log = job, world, starter, status, files, log
+        self.parts = NodeParts(job, world)
+        self.numbers, self.first = self.shared_numbers()
+        self.calls = Calls(job, world, self.parts.keep)
+        self.account = Account()
+        self.again: Again | None = None
+        self.worker: Hosted | None = None
+        self.due: float | None = None  # when to start the next one
+        self.inbox: queue.SimpleQueue[tuple[Hosted, int, str, tuple[Any, ...]] | str] = queue.SimpleQueue()
+        self.over = threading.Event()
+
+    def shared_numbers(self) -> tuple[int, int]:
+        """A descriptor for the file of the node's numbers, without the lock of this rank, and where they begin in it."""
+        if self.world.liveness is not None:
+            return os.open(f"/proc/self/fd/{self.world.liveness.file}", os.O_RDWR | os.O_CLOEXEC), self.world.liveness.numbers_at
+        file = os.memfd_create("dkcore-numbers")
+        self.world.requests = Requests(Numbers(file))
+        return file, 0
+
+    # ------------------------------------------------------------------ the main thread
+
+    def run(self) -> None:
+        """Until the worker is through, or is lost and not followed by another."""
+        handle = () if self.world.liveness is None else (self.world.liveness.signals.handle,)
+        stops = StopSignals(self.world.requests.ask, handle) if self.job.checkpoint_location else contextlib.nullcontext()
+        with stops:
+            self.start()
+            threading.Thread(target=self.keep, name="dkcore-seat", daemon=True).start()
+            while (asked := self.inbox.get()) != "over":
+                if isinstance(asked, str):
+                    self.stand_in()
+                else:
+                    worker, place, name, arguments = asked
+                    worker.answer(self.calls.answer(place, name, arguments))
+        self.over.set()
+        self.parts.close()
+        if self.calls.center is not None:
+            self.calls.center.close()
+
+    def stand_in(self) -> None:
+        """Go through the common start for a worker that is dead: the others wait for it there."""
+        for name in ("time", "gate"):
+            if all(kept.name != name for kept in self.calls.kept):
+                self.calls.answer(len(self.calls.kept), name, ())
+
+    # ------------------------------------------------------------------ the other thread
+
+    def start(self) -> None:
+        """Start a worker."""
+        self.due = None
+        world, again = self.world, self.again
+        if again is not None:
+            again = dataclasses.replace(again, account=dataclasses.asdict(self.account))
+        names = ("rank", "size", "node_rank", "node_size", "id", "cores", "names")
+        place = world.leaders.rank if world.leaders is not None else None
+        brief = Brief(
+            directory=str(self.job.home), world={name: getattr(world, name) for name in names}, numbers=self.first,
+            log=None if self.log is None else str(self.log), nodes_place=place, again=again, tolerant=self.job.on_node_loss == "shrink",
+        )  # fmt: skip
+        environment = importable(without_mpi(os.environ))
+        self.worker = Hosted(self.starter, [sys.executable, *COMMAND], environment, self.numbers, brief, self.calls, self.ask)
+
+    def ask(self, *asked: Any) -> None:
+        self.inbox.put(asked)
+
+    def keep(self) -> None:
+        """Hear of ends, and start who is due."""
+        try:
+            while not self.over.is_set():
+                said = self.starter.hear(TICK)
+                if said is not None and self.worker is not None:
+                    if "ended" in said:
+                        self.on_end(self.worker, said["code"])
+                    else:
+                        self.worker.pid = said["pid"]
+                if self.due is not None and time.monotonic() >= self.due:
+                    self.start()
+        except Exception as error:  # or nobody would ever hear of a worker's end again
+            if not self.over.is_set():
+                self.fail(1, f"{type(error).__name__}: {error}", "")
+
+    def on_end(self, worker: Hosted, code: int) -> None:
+        """A worker has ended. code: its exit code, -n when signal n killed it."""
+        word, words = worker.last_word(LAST_WORD) or ("", ())
+        if word == "done":
+            self.inbox.put("over")
+        elif word == "failed":
+            self.fail(*words)
+        else:
+            self.on_loss(worker, code)
+
+    def on_loss(self, worker: Hosted, code: int) -> None:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word, with exit code {code}"
+        text = f"the worker of rank {self.world.rank} (pid {worker.pid}) {how}"
+        calls, account = self.calls, self.account
+        if calls.center is None or calls.beginning is None:
+            advice = "Out of memory?" if code == -signal.SIGKILL else "See what it printed."
+            self.fail(128 - code if code < 0 else code or 1, f"{text}, before the training began. {advice}", "")
+            return
+        account.deaths += 1
+        before = self.again or Again(calls.center.name)
+        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size)
+        if calls.membership is not None:
+            calls.membership.leave_rounds()
+        self.inbox.put("stand in")
+        if self.again.over:
+            self.fail(1, f"{text}, when it was to deliver what the others have trained.", "")
+        elif self.job.on_worker_loss == "restart" and account.restarts < self.job.restarts:
+            account.restarts += 1
+            self.due = time.monotonic() + BACK_OFF * (account.restarts - 1)
+            self.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
+        else:
+            self.go_on_without(text)
+
+    def go_on_without(self, text: str) -> None:
+        """Nobody waits for a worker of this seat any longer. The first rank gets one more, that trains nothing: it delivers."""
+        assert self.again is not None
+        self.say(f"{text}. Training goes on without it.")
+        self.account.rows_lost += write_lost(self.job, self.world, self.calls, self.again, self.account)
+        if self.world.rank == 0:
+            self.again = dataclasses.replace(self.again, over=True)
+            self.due = time.monotonic()
+        else:
+            self.inbox.put("over")
+
+    def say(self, text: str) -> None:
+        print(f"dkcore: {text}", file=sys.stderr, flush=True)
+
+    def fail(self, code: int, error: str, trace: str) -> None:
+        """End the job by what the worker, or this seat, failed of."""
+        status = self.status
+        status.code, status.state, status.error, status.trace = code, "failed", error, trace
+        self.files.write(status)
+        if not launched():
+            print(f"Error: rank {self.world.rank} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
+        if self.world.size > 1:
+            self.world.abort(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

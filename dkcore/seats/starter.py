@@ -1,0 +1,61 @@
+"""Starts the workers of a seat: a process that is there before MPI is, for the drivers of fast networks dislike forks after it.
+
+Design:
+(a) The seat asks over a socket; with the request come the descriptors that the worker inherits. The starter tells the worker's pid, and
+    when it has ended, by which exit code or signal.
+(b) The starter dies with its seat, and workers die with the starter: the kernel sees to it (PR_SET_PDEATHSIG).
+(c) It runs by its path, without site-packages (``python -I -S``), to be there at once and to weigh little.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1
+REQUEST = 1 << 22  # bytes at most
+FILES = 8  # descriptors at most
+
+
+def main() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = int(sys.argv[2])
+    if os.getppid() != parent:
+        os._exit(1)
+    with socket.socket(fileno=int(sys.argv[1])) as seat:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # meant for ranks; those who end the job kill
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        while True:
+            data, files, _, _ = socket.recv_fds(seat, REQUEST, FILES)
+            if not data:
+                return
+            start(seat, json.loads(data), files)
+
+
+def start(seat: socket.socket, request: dict[str, object], files: list[int]) -> None:
+    """request: command, environment, cpus."""
+    os.sched_setaffinity(0, request["cpus"])  # type: ignore[arg-type]
+    command = [*request["command"], *map(str, files), str(os.getpid())]  # type: ignore[misc]
+    restore = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+    worker = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, env=request["environment"], pass_fds=files,  # type: ignore[call-overload]
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in restore],
+    )  # fmt: skip
+    for file in files:
+        os.close(file)
+    seat.send(json.dumps({"pid": worker.pid}).encode())
+    threading.Thread(target=wait, args=(seat, worker), daemon=True).start()
+
+
+def wait(seat: socket.socket, worker: "subprocess.Popen[bytes]") -> None:
+    code = worker.wait()
+    seat.send(json.dumps({"ended": worker.pid, "code": code}).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A seat's side of its starter: how the seat starts workers, and hears of their ends."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from dkcore.errors import DkcoreError, expected
+from dkcore.seats import starter
+
+__all__ = ["Starter", "without_mpi"]
+
+MPI = ("PMI", "PMIX", "OMPI_", "PRTE_", "PRRTE_", "HYDI_", "MPI_LOCAL", "MPIR_")  # how the variables of a rank begin
+
+
+class Starter:
+    """Made before MPI is initialized, by the main thread: the starter ends with that thread."""
+
+    def __init__(self) -> None:
+        self.end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            command = [sys.executable, "-I", "-S", starter.__file__, str(other.fileno()), str(os.getpid())]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()])
+
+    def start(self, command: list[str], environment: Mapping[str, str], files: list[int]) -> None:
+        """Have a worker started, who gets the numbers of the files, and the starter's pid, as last arguments."""
+        request = {"command": command, "environment": dict(environment), "cpus": sorted(os.sched_getaffinity(0))}
+        socket.send_fds(self.end, [json.dumps(request).encode()], files)
+
+    def hear(self, seconds: float) -> dict[str, int] | None:
+        """What the starter says next: ``pid`` of who was started, or ``ended`` and ``code``; None when it says nothing in that time.
+
+        DkcoreError when it is gone.
+        """
+        self.end.settimeout(seconds)
+        try:
+            data = self.end.recv(4096)
+        except TimeoutError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            raise DkcoreError(expected("the starter of this seat", f"its end (pid {self.process.pid})", "Was it killed?"))
+        said: dict[str, int] = json.loads(data)
+        return said
+
+
+def without_mpi(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker, which is no rank: whoever imports mpi4py there gets a world of one."""
+    return {name: value for name, value in environment.items() if not name.startswith(MPI)}
