@@ -62,6 +62,7 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
         "nodes": world.nodes,
         "merge": None if membership is None else membership.sums,
         "account": {} if taken_over is None else taken_over.account,
+        "lost": taken_over is not None and taken_over.over,
     }
     put_sums(job.home, world.rank, sums)
 

@@ -1,0 +1,61 @@
+"""Workers that are killed in a job with seats: real ranks, real kill -9, and each row counted."""
+
+import numpy as np
+import pytest
+from mpi_ranks import KINDS, mpi_of
+from seated_jobs import SeatedJob, counting
+
+ROWS, EPOCHS = 64, 300
+STEPS = ["--batch-size", "4", "--window", "3", "--epochs", str(EPOCHS)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_worker_is_followed_by_another_and_each_row_counts_once(tmp_path, kind):
+    """Both workers die, the first one twice: it also evaluates, and delivers the model."""
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "restart", "--mpi", mpi_of(kind)) as job:
+        job.kill(1, 7)
+        job.kill(0, 11)
+        job.kill(0, 200)
+        printed = job.end()
+    report = job.report
+    assert (report["worker_deaths"], report["worker_restarts"], report["workers_lost"]) == (3, 3, 0), printed
+    assert report["samples"] == ROWS * EPOCHS and report["exchanges_in_doubt"] == 0
+    assert report["exchanges"] == 2 * EPOCHS * 3  # of 8 steps an epoch, by 3
+    assert np.array_equal(job.counts, np.full(ROWS, EPOCHS))
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_training_goes_on_without_a_worker(tmp_path, victim):
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--no-shuffle", "--on-worker-loss", "shrink") as job:
+        job.kill(victim, 7)
+        job.end()
+    report, counts = job.report, job.counts
+    assert (report["worker_deaths"], report["worker_restarts"], report["workers_lost"]) == (1, 0, 1)
+    assert report["samples"] == counts.sum() == ROWS * EPOCHS - report["samples_lost"]
+    assert np.array_equal(counts[1 - victim :: 2], np.full(ROWS // 2, EPOCHS))
+    assert counts[victim::2].max() < EPOCHS
+
+
+def test_after_the_last_restart_training_goes_on_without_it(tmp_path):
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "restart", "--restarts", "1") as job:
+        job.kill(1, 7)
+        job.kill(1, 50)
+        job.end()
+    assert (job.report["worker_deaths"], job.report["worker_restarts"], job.report["workers_lost"]) == (2, 1, 1)
+
+
+def test_an_exception_ends_the_job_as_ever(tmp_path):
+    options = counting(tmp_path, ROWS)
+    (tmp_path / "models.py").write_text("def counter():\n    raise KeyError('mine')\n")
+    with SeatedJob(tmp_path, *options, *STEPS, "--on-worker-loss", "restart") as job:
+        printed = job.end(code=1)
+    assert "in counter\n" in printed and printed.rstrip().endswith("KeyError: 'mine'"), printed
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_worker_that_dies_before_the_training_ends_the_job(tmp_path):
+    options = counting(tmp_path, ROWS)
+    (tmp_path / "models.py").write_text("import os, signal\ndef counter():\n    os.kill(os.getpid(), signal.SIGSEGV)\n")
+    with SeatedJob(tmp_path, *options, *STEPS, "--on-worker-loss", "restart") as job:
+        printed = job.end(code=128 + 11)
+    assert "was killed by SIGSEGV, before the training began" in printed, printed
