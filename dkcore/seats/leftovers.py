@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dkcore.report.history import History, notes_of
 from dkcore.training.sums import counted, put_sums
+from dkcore.training.taking_up import LOST
 
 if TYPE_CHECKING:
     from dkcore.ranks.seated import Again
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
     from dkcore.seats.calls import Calls
     from dkcore.training.job import Job
 
-__all__ = ["LOST", "write_lost"]
-
-LOST = "lost-{}"  # a file in the job's directory: no worker of that rank trains any longer
+__all__ = ["write_lost"]
 
 
 def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", account: "Account") -> int:

@@ -28,7 +28,9 @@ from dkcore.checkpoints.schedule import Every
 from dkcore.errors import expected
 from dkcore.merge.cut import copy_of
 from dkcore.merge.resuming import about, no_room, write_or_tell
+from dkcore.ranks.seated import again_of
 from dkcore.training.stopping import STOP
+from dkcore.training.taking_up import LOST, take_up
 
 if TYPE_CHECKING:
     from dkcore.arrays import Array
@@ -65,7 +67,7 @@ class Recorder:
         self.requests, self.number, self.seen = world.requests, after, 0
         self.cut = None if center.membership is None else center.membership.cut
         self.merging = center.membership is not None and center.membership.merging
-        if world.leader:
+        if world.leader and again_of(world) is None:
             self.requests.clear()
         if self.cut is not None:
             self.cut.keep = self.keep_cut
@@ -178,9 +180,10 @@ class Recorder:
             self.give_up(expected(f"all parts of a checkpoint within {patience:g} s", there, "Is the file system slow?"))
 
     def missing(self) -> frozenset[int]:
-        """Ranks that died, where the job goes on without them."""
+        """Ranks that died, or whose workers did, where the job goes on without them."""
         liveness = self.world.liveness
-        return frozenset() if liveness is None else frozenset(liveness.ranks[place] for place in liveness.known_dead)
+        dead = [] if liveness is None else [liveness.ranks[place] for place in liveness.known_dead]
+        return frozenset([*dead, *(rank for rank in range(self.world.size) if (self.home / LOST.format(rank)).exists())])
 
     def give_up(self, reason: str) -> None:
         assert self.open is not None
@@ -193,7 +196,12 @@ class Recorder:
             print(f"dkcore: {error}", file=sys.stderr, flush=True)
 
     def prepare(self) -> None:
-        """Before any rank trains, on rank 0: remove what an earlier run began and could not finish, and go on counting. OSError."""
+        """Before any rank trains. Rank 0: remove what an earlier run began and could not finish, and go on counting. OSError."""
+        if again_of(self.world) is not None:
+            take_up(self)
+            return
+        if self.world.rank != 0 and not self.travels:
+            return
         self.folder.make()
         for number in self.folder.numbers(drafts=True):
             if MANIFEST not in self.folder.names(self.folder.draft(name_of(number))):

@@ -39,7 +39,7 @@ def recorder_of(job: "Job", world: "World", exchange: "Exchange", begin: "Beginn
     recorder = Recorder(
         folder, world, exchange.center, settings, every=every, keep=job.keep, after=after, home=job.home, travels=job.travels
     )
-    raise_once(world, attempt(lambda: recorder.prepare() if world.rank == 0 or job.travels else None)[1])
+    raise_once(world, attempt(recorder.prepare)[1])
     return Checkpoint(exchange, recorder, begin.origin, per_epoch)
 
 

@@ -5,6 +5,8 @@ import pytest
 from mpi_ranks import KINDS, mpi_of
 from seated_jobs import SeatedJob, counting
 
+from dkcore.checkpoints.manifest import find
+
 ROWS, EPOCHS = 64, 300
 STEPS = ["--batch-size", "4", "--window", "3", "--epochs", str(EPOCHS)]
 
@@ -59,3 +61,38 @@ def test_a_worker_that_dies_before_the_training_ends_the_job(tmp_path):
     with SeatedJob(tmp_path, *options, *STEPS, "--on-worker-loss", "restart") as job:
         printed = job.end(code=128 + 11)
     assert "was killed by SIGSEGV, before the training began" in printed, printed
+
+
+def test_rounds_go_on_when_a_worker_dies_and_with_the_one_that_follows(tmp_path):
+    """A synchronous method, whose merge runs in the seat of the first rank: that rank's worker dies, too."""
+    options = [*counting(tmp_path, ROWS), *STEPS, "--trainer", "averaging", "--on-worker-loss", "restart"]
+    with SeatedJob(tmp_path, *options) as job:
+        job.kill(1, 7)
+        job.kill(0, 30)
+        printed = job.end()
+    report = job.report
+    assert (report["worker_deaths"], report["worker_restarts"]) == (2, 2), printed
+    assert report["samples"] == ROWS * EPOCHS
+
+
+def test_checkpoints_go_on_with_the_worker_that_follows(tmp_path):
+    """No number is given twice; a signal after the deaths still asks for the last one; and that is gone on from."""
+    folder = tmp_path / "checkpoints"
+    options = [*counting(tmp_path, ROWS), "--batch-size", "4", "--window", "3", "--on-worker-loss", "restart", "--checkpoint", str(folder)]
+    with SeatedJob(tmp_path, *options, "--epochs", "100000", "--checkpoint-every", "40 exchanges", "--keep", "1000") as job:
+        job.kill(0, 100)
+        job.kill(1, 100)
+        fresh = job.slot(0, 150)["exchanges"]
+        job.slot(1, 150)
+        number = len(list(folder.glob("checkpoint-*")))
+        job.until(lambda: len(list(folder.glob("checkpoint-*"))) > number + 1)
+        job.process.terminate()
+        job.end()
+    assert fresh >= 150
+    found = sorted(int(path.name[-8:]) for path in folder.glob("checkpoint-*"))
+    saved = find(str(folder))
+    assert saved.location.endswith(f"{found[-1]:08d}") and len(saved.manifest.ranks) == 2
+    epochs = 1 + max(rank["epoch"] for rank in saved.manifest.ranks)
+    with SeatedJob(tmp_path, *options, "--epochs", str(epochs), "--resume", str(folder)) as job:
+        job.end()
+    assert np.array_equal(job.counts, np.full(ROWS, epochs))

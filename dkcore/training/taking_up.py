@@ -1,0 +1,42 @@
+"""Checkpoints when a worker follows one that died in its seat: it answers for what is under way, and no number is given twice."""
+
+import time
+from typing import TYPE_CHECKING
+
+from dkcore.checkpoints.folder import MANIFEST, name_of
+from dkcore.checkpoints.part import rank_part
+
+if TYPE_CHECKING:
+    from dkcore.training.recorder import Recorder
+
+__all__ = ["LOST", "take_up"]
+
+LOST = "lost-{}"  # a file in the job's directory: no worker of that rank trains any longer
+
+
+def take_up(recorder: "Recorder") -> None:
+    """Go on with what the other worker had begun, or was to answer for; before this one trains. OSError."""
+    number, last = recorder.requests.checkpoint
+    if number:
+        name = name_of(number)
+        written = whole(recorder, name) or rank_part(recorder.world.rank) in recorder.folder.records(name)
+        recorder.seen = number if written and not last else number - 1  # who has heard of the last one ends with it
+    if recorder.world.rank == 0:
+        take_up_first(recorder, number, last)
+
+
+def take_up_first(recorder: "Recorder", number: int, last: bool) -> None:
+    """What the first rank keeps for itself: which checkpoint is under way, and which there are."""
+    folder, before = recorder.folder, recorder.number
+    begun = max(number, recorder.requests.wanted >> 1)
+    numbers = folder.numbers()
+    recorder.number = max([before, begun, *numbers])
+    recorder.written.names = [name_of(each) for each in numbers if each > before and whole(recorder, name_of(each))]
+    under_way = begun > before and not whole(recorder, name_of(begun))
+    if under_way and (begun > number or begun in folder.numbers(drafts=True)):
+        recorder.open, recorder.began = begun, time.monotonic()
+    recorder.asked = last
+
+
+def whole(recorder: "Recorder", name: str) -> bool:
+    return MANIFEST in recorder.folder.names(name)
