@@ -29,6 +29,7 @@ class Status:
     once it has ended. error: one line; trace: its traceback.
     birth: when the process began, in clock ticks since the machine started; with pid and machine it names one process.
     shared: what MPI has put into /dev/shm for it. time: of the last change, seconds since the epoch.
+    worker: the pid of the process that trains, where the rank is a seat that runs one; else 0.
     """
 
     rank: int
@@ -43,6 +44,7 @@ class Status:
     host: str = field(default_factory=lambda: os.uname().nodename)
     shared: list[str] = field(default_factory=mpi_segments)
     time: float = 0.0
+    worker: int = 0
 
     def __post_init__(self) -> None:
         self.birth = self.birth or birth(self.pid)

@@ -128,7 +128,8 @@ class Seat:
                     if "ended" in said:
                         self.on_end(self.worker, said["code"])
                     else:
-                        self.worker.pid = said["pid"]
+                        self.worker.pid = self.status.worker = said["pid"]
+                        self.files.write(self.status)
                 if self.due is not None and time.monotonic() >= self.due:
                     self.start()
         except Exception as error:  # or nobody would ever hear of a worker's end again

@@ -134,3 +134,14 @@ def test_what_is_no_history(tmp_path):
         read(tmp_path / "other")
     with pytest.raises(DataError, match="histories to merge"):
         merge([], tmp_path / "out")
+
+
+def test_notes_of_a_worker_that_died_within_a_line_are_gone_on_with(tmp_path):
+    notes = tmp_path / "notes-0"
+    first = History(notes)
+    first.append(1, 0.5, 0, loss=np.float32(2), metrics={"accuracy": 1.0})
+    with notes.open("a") as file:
+        file.write("[0, 2, 0.")
+    second = History(notes)
+    second.append(2, 0.6, 0)
+    assert second.records == History(notes).records == [(0, 1, 0.5, 2.0, {"accuracy": 1.0}, None, None), (0, 2, 0.6, None, {}, None, None)]
