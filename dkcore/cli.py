@@ -1,4 +1,4 @@
-"""The command line: ``dkcore train | run | simulate | rules | doctor | clean``."""
+"""The command line: ``dkcore train | run | join | leave | simulate | rules | doctor | clean``."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from dkcore.commands.job_command import JobCommand
+from dkcore.commands.joining import join, leave
 from dkcore.commands.simulate import simulate
 from dkcore.errors import DkcoreError, RankError, expected
 from dkcore.version import VERSION
@@ -73,7 +74,7 @@ def chosen_hosts(hosts: str | None, hostfile: str | None) -> "list[Host] | None"
     return parse_hosts(hosts) if hosts else read_hostfile(hostfile) if hostfile else None
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, commands=[simulate, join, leave], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="dkcore")
 def main() -> None:
     """Asynchronous distributed training of Keras models through one center variable in shared memory."""
@@ -99,7 +100,8 @@ def train(out: Path, quiet: bool, mpi: str, hosts: str | None, hostfile: str | N
     if is_rank(os.environ):
         from dkcore.commands.in_ranks import train_inside
 
-        summary = train_inside(out, lambda directory, size: job_of(directory, workers=size, **options), workers, hosts or hostfile)
+        seats, make = options["on_worker_loss"] != "stop", lambda directory, size: job_of(directory, workers=size, **options)
+        summary = train_inside(out, make, workers, hosts or hostfile, seats=seats)
     else:
         summary = train_outside(out, not quiet, mpi, chosen_hosts(hosts, hostfile), workers, options)
     if summary and not quiet:
@@ -243,6 +245,3 @@ def clean() -> None:
 
     removed = sweep_orphans()
     click.echo(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
-
-
-main.add_command(simulate)

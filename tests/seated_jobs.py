@@ -1,5 +1,6 @@
 """Jobs with seats for the tests: ``dkcore train`` as a process, whose workers can be found by rank, and killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -74,6 +75,16 @@ class SeatedJob:
 
         return self.until(look)
 
+    @contextlib.contextmanager
+    def paused(self, ranks: int = 2):
+        """A context in which the job's own workers are stopped, so that others have the processor, and the job does not end meanwhile."""
+        pids = [self.slot(rank, 3)["pid"] for rank in range(ranks)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
     def kill(self, rank: int, exchanges: int = 3, number: int = signal.SIGKILL) -> int:
         """Kill the worker of a rank, once it has made so many exchanges; its pid."""
         pid: int = self.slot(rank, exchanges)["pid"]
@@ -110,9 +121,9 @@ class SeatedJob:
     def __exit__(self, *error: object) -> None:
         self.let_go()
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(signal.SIGINT)  # it ends the job in order
             try:
                 self.process.communicate(timeout=20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.communicate()
+        self.process.communicate()

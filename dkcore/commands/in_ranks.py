@@ -6,29 +6,31 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dkcore.commands.going_on import how_to_go_on
 from dkcore.errors import expected
 from dkcore.ranks.abort import exit_code, print_cause, print_error
+from dkcore.ranks.status import Status, StatusDirectory
 from dkcore.ranks.world import World, init
+from dkcore.seats.seat import Seat
+from dkcore.seats.workers import Starter
 from dkcore.training import results
-from dkcore.training.job import JOB
+from dkcore.training.job import JOB, Job
 from dkcore.training.rank import by_lines, ending, refuse_blind, run
 from dkcore.training.stopping import stopped_at
-
-if TYPE_CHECKING:
-    from dkcore.training.job import Job
 
 __all__ = ["run_inside", "train_inside"]
 
 
-def train_inside(out: Path, make: Callable[[str, int], "Job"], workers: int | None, hosts: object) -> dict[str, Any] | None:
+def train_inside(out: Path, make: Callable[[str, int], Job], workers: int | None, hosts: object, seats: bool) -> dict[str, Any] | None:
     """Train as one rank of the world that there is: rank 0 makes the job and delivers it; its report there, None elsewhere.
 
-    make: writes the job into a directory, for so many workers. ValueError when workers or hosts say otherwise than the world.
+    make: writes the job into a directory, for so many workers. seats: whether ranks run workers as their children.
+    ValueError when workers or hosts say otherwise than the world.
     An error of rank 0 before the training, or after it, is raised there; the other ranks exit with code 1.
     """
+    starter = Starter() if seats else None  # before MPI
     world = init()
     refuse_contradictions(world, workers, hosts)
     job: Job | None = None  # rank 0's
@@ -46,7 +48,10 @@ def train_inside(out: Path, make: Callable[[str, int], "Job"], workers: int | No
     with ending(world, functools.partial(uncaught, world)):
         world.at_abort(lambda: shutil.rmtree(directory, ignore_errors=True))  # other ranks may still write there
         refuse_blind(world, directory)
-        run(str(directory), world)
+        if starter is None:
+            run(str(directory), world)
+        else:
+            Seat(Job.load(directory), world, starter, Status(world.rank, world.size), StatusDirectory(directory), None).run()
     if job is None:
         return None
     try:
@@ -68,7 +73,7 @@ def run_inside(script: str, arguments: tuple[str, ...], workers: int | None, hos
         run(script, world)
 
 
-def make_in(out: Path, make: Callable[[str], "Job"]) -> "Job":
+def make_in(out: Path, make: Callable[[str], Job]) -> Job:
     directory = tempfile.mkdtemp(prefix=JOB, dir=results.prepare(out.resolve()))
     try:
         return make(directory)

@@ -63,6 +63,8 @@ def join(
     saved: "Saved | None" = None,
 ) -> CenterT:
     """The center of this node with rank 0's weights, or of a checkpoint; see `Center.of`. Every rank returns one, or every rank raises."""
+    if isinstance(world, SeatedWorld) and world.guest and world.center is not None:
+        return admit(kind, model, world, rule, timeout)
     world.call_roll("Center.of")
     found, failure = attempt(lambda: (None if rule is None else rule_of(rule), replica_of(model)))
     known, replica = found or (None, None)
@@ -97,6 +99,16 @@ def join(
             center.close()
         raise
     center.rule = known  # only now: ranks whose rules differ learn that together
+    return center
+
+
+def admit(kind: type[CenterT], model: "keras.Model | Array", world: SeatedWorld, rule: "str | Rule | Synchronous | None",
+          timeout: float) -> CenterT:  # fmt: skip
+    """The center of a job that runs, for a worker that joins it."""
+    assert world.center is not None
+    center = attach(kind, world.center, replica_of(model), timeout)
+    center.rule = None if rule is None else rule_of(rule)
+    center.membership = sit_down(center, world, center.rule)
     return center
 
 

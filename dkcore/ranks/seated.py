@@ -34,7 +34,8 @@ class Again:
 
     exchanges: that are in the center. epoch, step, steps: where the last of them left off: batches of the epoch, steps in all; or the
     epoch is None: nothing was trained yet. histogram: of staleness, as of a slot. center: its name. over: train no more, but deliver.
-    account: for the report, see `dkcore.seats.account`.
+    guest: it has joined a job that runs, and is no rank. ahead: exchanges that its slot shows from the beginning, so that nobody waits
+    for it. account: for the report, see `dkcore.seats.account`.
     """
 
     center: str
@@ -44,6 +45,8 @@ class Again:
     steps: int = 0
     histogram: tuple[int, ...] = ()
     over: bool = False
+    guest: bool = False
+    ahead: int = 0
     account: dict[str, int] = field(default_factory=dict)
 
 
@@ -162,6 +165,11 @@ class SeatedWorld(World):
     def center(self) -> str | None:
         """The name of the center of a worker before this one."""
         return None if self.again is None else self.again.center
+
+    @property
+    def guest(self) -> bool:
+        """Whether this worker has joined a job that runs."""
+        return self.again is not None and self.again.guest
 
     def at_abort(self, function: Callable[[], None]) -> None:
         """The seat removes what would outlive the job."""

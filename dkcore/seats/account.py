@@ -15,14 +15,16 @@ __all__ = ["Account", "after_death", "slot_of"]
 
 @dataclass
 class Account:
-    """deaths of workers; restarts; exchanges in doubt: a worker died within one, when some stripes had it, and its rows are trained again;
-    rows_in_doubt: those rows; rows_lost: that nobody trained on, for their worker was not followed by another."""
+    """deaths: of workers. restarts: of them. exchanges_in_doubt: a worker died within one, when some stripes had it; its rows are trained
+    again. rows_in_doubt: those rows. rows_lost: that nobody trained on, for no worker followed. joined: 1 for a worker that came later.
+    """
 
     deaths: int = 0
     restarts: int = 0
     exchanges_in_doubt: int = 0
     rows_in_doubt: int = 0
     rows_lost: int = 0
+    joined: int = 0
 
 
 def slot_of(center: "Center", pid: int) -> "SlotView | None":
@@ -39,8 +41,8 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
     if before.histogram:
         histogram = [mine + others for mine, others in zip(histogram, before.histogram, strict=True)]
     found = dataclasses.replace(before, histogram=tuple(histogram))
-    exchanges, place = slot["exchanges"], slot["place"]
-    if slot["begun"] == exchanges + 1:  # died within it
+    exchanges, place = slot["exchanges"] - before.ahead, slot["place"]
+    if slot["begun"] == slot["exchanges"] + 1:  # died within it
         if slot["stripes_in"] == center.stripes:
             exchanges, place = exchanges + 1, slot["next"]
         elif slot["stripes_in"]:

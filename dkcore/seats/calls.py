@@ -35,7 +35,7 @@ class Calls:
 
     Attributes:
         kept: those that a worker that follows is answered from, in their order.
-        center, membership: from the moment on that workers share a center.
+        center, membership: from the moment on that workers share a center. before_finish: called before this rank finishes.
     """
 
     def __init__(self, job: "Job", world: "World", keep_cut: Callable[["Calls", int, int, dict[str, Any]], None]):
@@ -45,6 +45,7 @@ class Calls:
         self.center: Center | None = None
         self.membership: Membership | None = None
         self.gated = False
+        self.before_finish: Callable[[], None] = lambda: None
         self.made: dict[str, Callable[..., Any]] = {
             "comm": self.comm, "roll": world.call_roll, "validate": self.validate, "take_part": self.take_part, "time": time.time,
             "gate": self.gate, "barrier": self.barrier, "begun": self.begun,
@@ -125,7 +126,11 @@ class Calls:
 
     def barrier(self, name: str) -> None:
         assert self.membership is not None
-        self.membership.finish() if name == "finish()" else self.membership.barrier(name)
+        if name == "finish()":
+            self.before_finish()
+            self.membership.finish()
+        else:
+            self.membership.barrier(name)
 
     # ------------------------------------------------------------------ calls that are made anew
 

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["write_lost"]
 
 
-def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", account: "Account") -> int:
+def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", account: "Account", rank: int | None = None) -> int:
     """Write sums and history of a rank, and say that it trains no more; how many rows of its training are left."""
+    rank = world.rank if rank is None else rank
     began = calls.beginning
     assert began is not None  # or the job would have ended
-    history = History(notes_of(job.home, world.rank))
+    history = History(notes_of(job.home, rank))
     samples, begin = began["samples"], began["begin"]
     sums = counted(job, history.records, samples, begin)
-    rows: int = max((job.epochs - begin[0]) * samples - sums["samples"], 0)
+    rows: int = 0 if again.guest else max((job.epochs - begin[0]) * samples - sums["samples"], 0)
     said = dataclasses.asdict(account) | {"rows_lost": account.rows_lost + rows}
-    put_sums(job.home, world.rank, sums | {
+    put_sums(job.home, rank, sums | {
         "exchanges": again.exchanges, "histogram": list(again.histogram), "evaluation_seconds": 0.0, "level": "",
         "weights": began["weights"], "cores": world.cores, "nodes": world.nodes, "merge": None, "account": said, "lost": True,
     })  # fmt: skip
-    history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
-    (job.home / LOST.format(world.rank)).touch()
+    history.write(job.home / f"rank-{rank}.parquet", rank)
+    (job.home / LOST.format(rank)).touch()
     return rows

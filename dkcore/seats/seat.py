@@ -10,6 +10,7 @@ Design:
 (d) Before the training has begun nothing of a worker can be taken over, and a loss ends the job.
 """
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -21,17 +22,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from dkcore.errors import one_line
 from dkcore.launch.launch import importable
-from dkcore.ranks.abort import launched
-from dkcore.ranks.numbers import Numbers
-from dkcore.ranks.requests import Requests
+from dkcore.ranks.abort import launched, printed
 from dkcore.ranks.seated import Again, Brief
 from dkcore.seats.account import Account, after_death, slot_of
 from dkcore.seats.calls import Calls
-from dkcore.seats.hosted import Hosted
+from dkcore.seats.guests import GuestCalls, Guests
+from dkcore.seats.hosted import Answers, Hosted
 from dkcore.seats.leftovers import write_lost
 from dkcore.seats.parts import NodeParts
-from dkcore.seats.workers import Starter, without_mpi
+from dkcore.seats.requests import answer_requests
+from dkcore.seats.stall import Progress
+from dkcore.seats.workers import Starter, numbers_of, without_mpi
 from dkcore.training.stopping import StopSignals
 
 if TYPE_CHECKING:
@@ -43,8 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Seat"]
 
-COMMAND = ["-m", "dkcore.seats.worker"]
 TICK = 0.1  # seconds between two looks of the keeper
+LOOK = 1.0  # seconds between two looks at a worker's progress
+STALL = 60.0  # seconds without progress after which that is told
 BACK_OFF = 1.0  # seconds: the n-th restart waits n - 1 times as long
 LAST_WORD = 5.0  # seconds for what a worker said last to be read, once it has ended
 ENDING = 10.0  # seconds for a worker to end that is through
@@ -56,22 +60,19 @@ class Seat:
     def __init__(self, job: "Job", world: "World", starter: Starter, status: "Status", files: "StatusDirectory", log: "Path | None"):
         self.job, self.world, self.starter, self.status, self.files, self.log = job, world, starter, status, files, log
         self.parts = NodeParts(job, world)
-        self.numbers, self.first = self.shared_numbers()
+        self.numbers, self.first = numbers_of(world)
         self.calls = Calls(job, world, self.parts.keep)
         self.account = Account()
         self.again: Again | None = None
         self.worker: Hosted | None = None
         self.due: float | None = None  # when to start the next one
+        self.starting: collections.deque[Hosted] = collections.deque()
+        self.running: dict[int, Hosted] = {}  # by pid
+        self.guests = Guests(job, world, self.calls, self.start_guest)
+        self.calls.before_finish = self.guests.send_off
+        self.progress, self.look_at = Progress(self.calls), 0.0
         self.inbox: queue.SimpleQueue[tuple[Hosted, int, str, tuple[Any, ...]] | str] = queue.SimpleQueue()
         self.over = threading.Event()
-
-    def shared_numbers(self) -> tuple[int, int]:
-        """A descriptor for the file of the node's numbers, without the lock of this rank, and where they begin in it."""
-        if self.world.liveness is not None:
-            return os.open(f"/proc/self/fd/{self.world.liveness.file}", os.O_RDWR | os.O_CLOEXEC), self.world.liveness.numbers_at
-        file = os.memfd_create("dkcore-numbers")
-        self.world.requests = Requests(Numbers(file))
-        return file, 0
 
     # ------------------------------------------------------------------ the main thread
 
@@ -88,6 +89,7 @@ class Seat:
                 else:
                     worker, place, name, arguments = asked
                     worker.answer(self.calls.answer(place, name, arguments))
+        self.guests.send_off()
         self.over.set()
         self.parts.close()
         if self.calls.center is not None:
@@ -104,42 +106,88 @@ class Seat:
     def start(self) -> None:
         """Start a worker."""
         self.due = None
-        world, again = self.world, self.again
+        again = self.again
         if again is not None:
             again = dataclasses.replace(again, account=dataclasses.asdict(self.account))
+        self.worker = self.host(again, {}, self.numbers, self.first, self.calls)
+
+    def start_guest(self, again: Again, rank: int, numbers: int, calls: GuestCalls) -> Hosted:
+        """Start a worker that joins."""
+        more = {"rank": rank, "node_rank": self.world.node_size}  # it leads no node
+        return self.host(again, more, numbers, 0, calls, self.log and self.log.with_name(f"rank-{rank}.log"))
+
+    def host(
+        self, again: Again | None, more: dict[str, Any], numbers: int, first: int, calls: Answers, log: "Path | None" = None
+    ) -> Hosted:
+        """Start a worker process."""
+        world, guest = self.world, bool(more)
         names = ("rank", "size", "node_rank", "node_size", "id", "cores", "names")
-        place = world.leaders.rank if world.leaders is not None else None
+        place = world.leaders.rank if world.leaders is not None and not guest else None
+        log = log if guest else self.log
         brief = Brief(
-            directory=str(self.job.home), world={name: getattr(world, name) for name in names}, numbers=self.first,
-            log=None if self.log is None else str(self.log), nodes_place=place, again=again, tolerant=self.job.on_node_loss == "shrink",
+            directory=str(self.job.home), world={name: getattr(world, name) for name in names} | more, numbers=first,
+            log=None if log is None else str(log), nodes_place=place, again=again, tolerant=self.job.on_node_loss == "shrink",
         )  # fmt: skip
         environment = importable(without_mpi(os.environ))
-        self.worker = Hosted(self.starter, [sys.executable, *COMMAND], environment, self.numbers, brief, self.calls, self.ask)
+        cpus = self.starter.cpus if guest else os.sched_getaffinity(0)  # a guest goes where there is room
+        ask = self.answer_guest if guest else self.ask
+        worker = Hosted(self.starter, environment, cpus, numbers, brief, calls, ask)
+        self.starting.append(worker)
+        return worker
 
     def ask(self, *asked: Any) -> None:
         self.inbox.put(asked)
 
+    def answer_guest(self, worker: Hosted, place: int, name: str, arguments: tuple[Any, ...]) -> None:
+        worker.answer(worker.calls.answer(place, name, arguments))
+
     def keep(self) -> None:
-        """Hear of ends, and start who is due."""
+        """Hear of ends, start who is due, and see to what is asked."""
         try:
             while not self.over.is_set():
-                said = self.starter.hear(TICK)
-                if said is not None and self.worker is not None:
-                    if "ended" in said:
-                        self.on_end(self.worker, said["code"])
-                    else:
-                        self.worker.pid = self.status.worker = said["pid"]
-                        self.files.write(self.status)
+                self.hear()
                 if self.due is not None and time.monotonic() >= self.due:
                     self.start()
+                if self.world.leader:
+                    answer_requests(self.job.home, self.guests.handle)
+                if self.worker is not None and time.monotonic() >= self.look_at:
+                    self.look_at = time.monotonic() + LOOK
+                    self.look(self.worker)
         except Exception as error:  # or nobody would ever hear of a worker's end again
             if not self.over.is_set():
-                self.fail(1, f"{type(error).__name__}: {error}", "")
+                self.fail(1, one_line(error), printed(error))
+
+    def hear(self) -> None:
+        """What the starter says."""
+        if (said := self.starter.hear(TICK)) is None:
+            return
+        if "ended" in said:
+            self.on_end(self.running.pop(said["ended"]), said["code"])
+            return
+        worker = self.starting.popleft()
+        worker.pid = said["pid"]
+        self.running[worker.pid] = worker
+        if worker is self.worker:
+            self.status.worker = worker.pid
+            self.files.write(self.status)
+
+    def look(self, worker: Hosted) -> None:
+        """Tell once when a worker stands still; it counts as lost, if the job says after how long."""
+        standing, limit = self.progress.standing(worker), self.job.stall_timeout
+        if standing < (limit or STALL) or self.progress.told or worker.pid not in self.running:
+            return
+        self.progress.told = True
+        self.say(f"the worker of rank {self.world.rank} (pid {worker.pid}) has made no progress for {standing:.0f} s.")
+        if limit is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
 
     def on_end(self, worker: Hosted, code: int) -> None:
         """A worker has ended. code: its exit code, -n when signal n killed it."""
         word, words = worker.last_word(LAST_WORD) or ("", ())
-        if word == "done":
+        if worker is not self.worker:
+            self.guests.on_end(worker, word, f"failed: {words[1]}" if words else ended(code))
+        elif word == "done":
             self.inbox.put("over")
         elif word == "failed":
             self.fail(*words)
@@ -147,8 +195,7 @@ class Seat:
             self.on_loss(worker, code)
 
     def on_loss(self, worker: Hosted, code: int) -> None:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word, with exit code {code}"
-        text = f"the worker of rank {self.world.rank} (pid {worker.pid}) {how}"
+        text = f"the worker of rank {self.world.rank} (pid {worker.pid}) {ended(code)}"
         calls, account = self.calls, self.account
         if calls.center is None or calls.beginning is None:
             advice = "Out of memory?" if code == -signal.SIGKILL else "See what it printed."
@@ -195,3 +242,8 @@ class Seat:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def ended(code: int) -> str:
+    """How a process ended that left no word. code: its exit code, -n when signal n killed it."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word, with exit code {code}"

@@ -6,27 +6,37 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from dkcore.errors import DkcoreError, expected
+from dkcore.ranks.numbers import Numbers
+from dkcore.ranks.requests import Requests
 from dkcore.seats import starter
 
-__all__ = ["Starter", "without_mpi"]
+if TYPE_CHECKING:
+    from dkcore.ranks.world import World
+
+__all__ = ["Starter", "numbers_of", "without_mpi"]
 
 MPI = ("PMI", "PMIX", "OMPI_", "PRTE_", "PRRTE_", "HYDI_", "MPI_LOCAL", "MPIR_")  # how the variables of a rank begin
 
 
 class Starter:
-    """Made before MPI is initialized, by the main thread: the starter ends with that thread."""
+    """Made before MPI is initialized, by the main thread: the starter ends with that thread.
+
+    cpus: those that this process might use then.
+    """
 
     def __init__(self) -> None:
+        self.cpus = os.sched_getaffinity(0)
         self.end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             command = [sys.executable, "-I", "-S", starter.__file__, str(other.fileno()), str(os.getpid())]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()])
 
-    def start(self, command: list[str], environment: Mapping[str, str], files: list[int]) -> None:
+    def start(self, command: list[str], environment: Mapping[str, str], cpus: set[int], files: list[int]) -> None:
         """Have a worker started, who gets the numbers of the files, and the starter's pid, as last arguments."""
-        request = {"command": command, "environment": dict(environment), "cpus": sorted(os.sched_getaffinity(0))}
+        request = {"command": command, "environment": dict(environment), "cpus": sorted(cpus)}
         socket.send_fds(self.end, [json.dumps(request).encode()], files)
 
     def hear(self, seconds: float) -> dict[str, int] | None:
@@ -50,3 +60,12 @@ class Starter:
 def without_mpi(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker, which is no rank: whoever imports mpi4py there gets a world of one."""
     return {name: value for name, value in environment.items() if not name.startswith(MPI)}
+
+
+def numbers_of(world: "World") -> tuple[int, int]:
+    """A descriptor for the file of the node's numbers, without the lock of this rank, and where they begin in it."""
+    if world.liveness is not None:
+        return os.open(f"/proc/self/fd/{world.liveness.file}", os.O_RDWR | os.O_CLOEXEC), world.liveness.numbers_at
+    file = os.memfd_create("dkcore-numbers")
+    world.requests = Requests(Numbers(file))
+    return file, 0

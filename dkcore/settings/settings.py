@@ -60,6 +60,13 @@ def undo(_: str, value: Any) -> str:
     return str(value)
 
 
+def seconds(name: str, value: Any) -> float:
+    number: float = real(name, value)
+    if not number > 0:
+        raise ValueError(expected(f"{name} of more than 0 s", repr(value), "It is a time."))
+    return number
+
+
 def worker_loss(_: str, value: Any) -> str:
     if value not in WORKER_LOSS:
         raise ValueError(expected("on_worker_loss of stop, restart or shrink", repr(value), "It is for workers that are killed."))
@@ -182,6 +189,9 @@ class Settings:
     restarts: int = setting(
         3, "How often a worker is started again before the job goes on without it.", check=partial(whole, least=0), unit="restarts",
         option=Option(help="Of one worker, before it is left out."))
+    stall_timeout: float | None = setting(
+        None, "Seconds without progress after which a worker counts as killed.", check=seconds, unit="s",
+        unset="it is only told, after 60 s", more="It needs on_worker_loss. An evaluation, or a long window, is no progress either.")
     checkpoint: str | None = setting(
         None, "Folder for checkpoints; or its URI, on any file system that pyarrow knows.", check=location,
         unset="none; with checkpoint_every, dkcore train writes them to checkpoints in --out",

@@ -81,6 +81,9 @@ class Job(Settings):
         if self.apart and self.on_worker_loss != "stop":
             advice = "A member's weights die with its worker."
             raise ValueError(expected("on_worker_loss='stop' for an ensemble", repr(self.on_worker_loss), advice))
+        if self.stall_timeout is not None and self.on_worker_loss == "stop":
+            advice = "Pass on_worker_loss='restart', or 'shrink', too."
+            raise ValueError(expected("on_worker_loss for stall_timeout", f"stall_timeout={self.stall_timeout:g} alone", advice))
         if self.checkpoint_every is not None and self.checkpoint is None and not self.travels:
             advice = "Pass checkpoint=, too."
             raise ValueError(expected("a folder for checkpoints", f"checkpoint_every={self.checkpoint_every!r} alone", advice))
@@ -161,6 +164,8 @@ class Job(Settings):
         from dkcore.training.stopping import STOP, StopSignals
 
         home = self.home
+        if show and self.on_worker_loss != "stop":
+            print(f"dkcore: more workers may join: dkcore join {home}", file=sys.stderr)
         stops = contextlib.nullcontext() if self.checkpoint is None else StopSignals((home / STOP).touch)
         with stops, Progress(home, self.trainer, self.workers, show=show) as progress:
 

@@ -21,7 +21,7 @@ NONE: dict[str, Any] = {"resumed_from": None, "resumed": "", "checkpoints": [], 
 
 ACCOUNT = {  # of a rank's seat, see dkcore/seats/account.py, and what the report calls it
     "deaths": "worker_deaths", "restarts": "worker_restarts", "exchanges_in_doubt": "exchanges_in_doubt",
-    "rows_in_doubt": "samples_in_doubt", "rows_lost": "samples_lost",
+    "rows_in_doubt": "samples_in_doubt", "rows_lost": "samples_lost", "joined": "workers_joined",
 }  # fmt: skip
 
 __all__ = ["collect", "deliver", "prepare", "trained_model"]
@@ -31,12 +31,13 @@ def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     """The summary (keys as in report.json) and the history of a job whose ranks have ended."""
     paths = [job.home / f"rank-{rank}.json" for rank in range(job.workers)]
     ranks = [json.loads(path.read_text()) for path in paths if job.on_node_loss == "stop" or path.exists()]
+    joined = [json.loads(path.read_text()) for path in sorted(set(job.home.glob("rank-*.json")) - set(paths))]
     path = job.home / "evaluation.json"
     test = json.loads(path.read_text()) if path.exists() else {}
-    parts = [job.home / f"rank-{rank['rank']}.parquet" for rank in ranks] + list(job.home.glob("center.parquet"))
+    parts = [job.home / f"rank-{rank['rank']}.parquet" for rank in [*ranks, *joined]] + list(job.home.glob("center.parquet"))
     path = job.home / CHECKPOINTS
     said = json.loads(path.read_text()) if path.exists() else NONE
-    return summarize(job, ranks, test) | {name: said[name] for name in NONE}, history.merge(parts, job.home / "history.parquet")
+    return summarize(job, ranks, test, joined) | {name: said[name] for name in NONE}, history.merge(parts, job.home / "history.parquet")
 
 
 def prepare(out: Path) -> Path:
@@ -74,12 +75,15 @@ def deliver(job: Job, out: Path) -> dict[str, Any]:
     return summary
 
 
-def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float]) -> dict[str, Any]:
+def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float], joined: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """One flat dict. The clock runs from the first exchange of any rank, when all are traced and compiled, to the last of any.
 
     The time that rank 0 spends in evaluations is no training: its last exchange counts as so much earlier. Samples are those
     between each rank's own first and last exchange. Ranks without rows have neither. DataError when no rank had any.
+    joined: of workers that came later; they are counted with the others.
     """
+    lost = job.workers - sum(not rank.get("lost") for rank in ranks)
+    ranks = [*ranks, *(joined or [])]
     busy = [rank for rank in ranks if rank["first"] is not None]
     if not busy:
         raise DataError(expected("a rank that trained", "none of them had rows", "Is the data empty?"))
@@ -108,7 +112,7 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float]) -> 
         "exchange_share": sum(rank["exchange_seconds"] for rank in ranks) / sum(spans) if sum(spans) > 0 else None,
         "mean_staleness": sum(rank["staleness_sum"] for rank in ranks) / max(exchanges, 1),
         "nodes": ranks[0]["nodes"],
-        "workers_lost": job.workers - sum(not rank.get("lost") for rank in ranks),
+        "workers_lost": lost,
         **{key: sum(rank.get("account", {}).get(name, 0) for rank in ranks) for name, key in ACCOUNT.items()},
         "merges": max((merge["merges"] for merge in merges), default=0),
         "merge_compression": job.merge_compression,

@@ -68,6 +68,9 @@ def beginning_of(job: "Job", world: "World", shard: "Shard") -> Beginning:
 
 def taken_over(begin: Beginning, again: Again, epochs: int, per_epoch: int) -> Beginning:
     """Where a worker begins that follows another one in its seat."""
+    if again.guest:
+        epoch = again.epoch or 0
+        return Beginning(epoch, origin=begin.origin, steps=(epoch - begin.origin) * per_epoch, again=again)
     more: dict[str, Any] = {"again": again, "before": begin, "whole": False, "pending": 0}
     if again.over:
         return replace(begin, epoch=epochs, step=0, steps=again.steps, **more)
@@ -145,7 +148,7 @@ class Restore(Callback):
         exchange.exchanges, exchange.steps = again.exchanges, begin.steps
         exchange.durations = [record[6] or 0.0 for record in records]
         exchange.staleness_sum = sum(record[5] or 0.0 for record in records)
-        exchange.worker.resume(again.exchanges, begin.epoch, begin.step, begin.steps)
+        exchange.worker.resume(again.exchanges + again.ahead, begin.epoch, begin.step, begin.steps)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             optimizer.iterations.assign(begin.steps)
         exchange.steps_before = (exchange.replica.steps() or 0) - begin.steps

@@ -26,6 +26,7 @@ from dkcore.training.evaluation import Evaluation
 from dkcore.training.exchange import Exchange
 from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
+from dkcore.training.leaving import Leave
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
 from dkcore.training.resuming import Beginning, Restore, beginning_of
@@ -76,7 +77,7 @@ class Part:
 def prepare(job: "Job", world: "World") -> Part:
     """Build and compile the model, and join the center."""
     prepare_keras(job, world)
-    shard, test = shards(job.home / "data", world)
+    shard, test = rows_of(job, world)
     model = build(job)
     if job.apart:
         ensemble.check(model)
@@ -95,10 +96,19 @@ def prepare(job: "Job", world: "World") -> Part:
     if isinstance(world, SeatedWorld):
         exchange.history = History(notes_of(job.home, world.rank))
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
+    if isinstance(world, SeatedWorld) and world.guest:  # checkpoints are of ranks
+        return part
     part.checkpoint = recorder_of(job, world, exchange, begin, shard.steps(job.batch_size))
     if test is not None:
         part.evaluation = Evaluation(exchange, batches.dataset(test, job.backend, TEST_BATCH, shuffle=False, scale=job.scale))
     return part
+
+
+def rows_of(job: "Job", world: "World") -> tuple[Shard, Shard | None]:
+    """What this worker trains on, and evaluates on."""
+    if isinstance(world, SeatedWorld) and world.guest:
+        return Shard(job.home / "data", world.rank % world.size, world.size), None
+    return shards(job.home / "data", world)
 
 
 def prepare_keras(job: "Job", world: "World") -> None:
@@ -115,7 +125,9 @@ def fit(part: Part) -> None:
     job, world, exchange, begin = part.job, part.world, part.exchange, part.begin
     restore = Restore(exchange, begin, job.learning_rate)
     position = Position(exchange, begin.epoch, begin.step, restore.wake)
-    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": job.seed, "epoch": position}
+    guest = isinstance(world, SeatedWorld) and world.guest
+    seed = (job.seed + world.rank) % SEEDS if guest else job.seed  # a draw of its own
+    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": seed, "epoch": position}
     dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, **shuffled)
     callbacks = [position, *callbacks_of(part, restore)]
     begin_together(world, beginning_for(part))
@@ -153,6 +165,8 @@ def callbacks_of(part: Part, restore: Restore) -> list[keras.callbacks.Callback]
     if part.evaluation is not None and not job.apart:  # there the center is now this member, now that one
         callbacks.append(part.evaluation)
     callbacks.append(restore)
+    if isinstance(part.world, SeatedWorld) and part.world.guest:
+        callbacks.append(Leave(part.exchange, part.world))
     return callbacks if part.checkpoint is None else [*callbacks, part.checkpoint]
 
 

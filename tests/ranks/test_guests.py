@@ -1,0 +1,113 @@
+"""Workers that join a running job, and leave it; workers that are stopped; a user's own mpirun."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mpi_ranks import environment, mpi_of
+from seated_jobs import SeatedJob, counting
+
+from dkcore.launch.mpi import find_mpi
+
+ROWS, EPOCHS = 64, 300
+STEPS = ["--batch-size", "4", "--window", "3"]
+
+
+def dkcore(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "dkcore", *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def refused(*words: object) -> str:
+    done = dkcore(*words)
+    assert done.returncode == 1 and done.stderr.startswith("Error: "), done
+    return done.stderr
+
+
+def test_workers_join_and_leave(tmp_path):
+    """What they trained is in the center: each row at least once an epoch, and as often more as they say."""
+    epochs = 1000  # they are not through before they are asked to leave
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", epochs, "--on-worker-loss", "restart") as job:
+        home = job.home
+        with job.paused():
+            assert dkcore("join", home, "--workers", 2).stdout == "workers 2 and 3 join\n"
+            assert "at most 2 to leave" in refused("leave", home, "--workers", 3)
+            assert "more workers on this node" in refused("join", home, "--workers", 1000)
+            job.kill(2)
+            job.slot(3, 4)
+            assert dkcore("leave", home).stdout == "worker 3 leaves\n"
+            job.until(lambda: (home / "rank-3.json").exists())
+            job.until(lambda: "had joined, was killed by SIGKILL" in (home / "logs" / "rank-0.log").read_text())
+            assert json.loads((home / "rank-3.json").read_text())["samples"] < ROWS // 2 * epochs
+        job.end()
+    report = job.report
+    assert (report["workers_joined"], report["worker_deaths"], report["workers_lost"], report["samples_lost"]) == (2, 1, 0, 0)
+    assert job.counts.min() >= epochs and job.counts.sum() == report["samples"] > ROWS * epochs
+
+
+def test_a_worker_that_has_joined_takes_part_in_rounds_and_leaves_when_the_job_s_own_are_through(tmp_path):
+    options = [*counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--trainer", "averaging", "--on-worker-loss", "shrink"]
+    with SeatedJob(tmp_path, *options) as job:
+        with job.paused():
+            assert dkcore("join", job.home).stdout == "worker 2 joins\n"
+            job.slot(2, 1)  # it has handed in
+        job.end()
+    assert job.report["workers_joined"] == 1 and job.report["samples"] > ROWS * EPOCHS
+
+
+@pytest.mark.parametrize("kind", ["join", "leave"])
+def test_jobs_that_nobody_can_join(tmp_path, kind):
+    assert "a job directory with job.json" in refused(kind, tmp_path)
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", 100000) as job:
+        assert "whose ranks train themselves" in refused(kind, job.home)
+
+
+def test_a_job_that_has_ended_cannot_be_joined(tmp_path):
+    from dkcore.training.job import Job
+
+    Job(on_worker_loss="restart").save(tmp_path)
+    assert "a job that runs" in refused("join", tmp_path)
+
+
+def test_a_worker_that_stands_still_counts_as_killed_when_asked(tmp_path):
+    """Stopped, it holds nobody up; and it is told."""
+    options = ["--epochs", EPOCHS, "--on-worker-loss", "restart", "--stall-timeout", 3]
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, *options) as job:
+        job.kill(1, 7, signal.SIGSTOP)
+        log = job.home / "logs" / "rank-1.log"
+        job.until(lambda: "has made no progress for" in log.read_text())
+        job.end()
+    assert job.report["worker_restarts"] == 1
+    assert np.array_equal(job.counts, np.full(ROWS, EPOCHS))
+
+
+def test_under_a_user_s_own_mpirun(tmp_path):
+    """No launcher of ours is there to clean up: nothing is left all the same."""
+    prefix = find_mpi(mpi_of("mpich")).command(2)
+    before = set(os.listdir("/dev/shm"))
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--on-worker-loss", "restart",
+                   env=environment("mpich"), prefix=tuple(prefix)) as job:  # fmt: skip
+        job.kill(0, 7)
+        job.kill(1, 7)
+        job.end()
+    assert job.report["worker_restarts"] == 2
+    assert np.array_equal(job.counts, np.full(ROWS, EPOCHS))
+    assert set(os.listdir("/dev/shm")) <= before
+
+
+def test_all_of_a_job_ends_with_its_launcher(tmp_path):
+    """Seats, their starters and their workers."""
+    before = set(os.listdir("/dev/shm"))
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", 100000, "--on-worker-loss", "restart") as job:
+        workers = [job.slot(rank, 3)["pid"] for rank in range(2)]
+        job.let_go()
+        job.process.kill()
+        until = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) or set(os.listdir("/dev/shm")) - before:
+            assert time.monotonic() < until, (workers, os.listdir("/dev/shm"))
+            time.sleep(0.02)
