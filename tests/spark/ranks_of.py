@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PROGRAMS = ("hydra_pmi_proxy", "mpiexec.hydra", "dkcore.worker", "dkcore/ranks/reaper.py")
+PROGRAMS = ("hydra_pmi_proxy", "mpiexec.hydra", "dkcore.worker", "dkcore.seats.worker", "dkcore/seats/starter.py", "dkcore/ranks/reaper.py")
 
 
 def left_behind() -> list[str]:
