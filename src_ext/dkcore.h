@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 4u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 5u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
@@ -182,6 +182,7 @@ typedef struct dk_call {
     uint64_t max_ahead; /* if bounded: exchanges that this worker may be ahead of the slowest live one */
     int32_t bounded;
     double patience_s;    /* for the slowest worker */
+    uint64_t settles;     /* leased batches that this exchange commits, the first ones that are not settled; see lease.h */
     double staleness;     /* OUT: mean over stripes of the last run */
     double seconds;       /* OUT: of the last run */
     uint64_t bad_element; /* OUT: the first one met that is not finite */
@@ -231,6 +232,7 @@ dk_status dk_center_pulse(dk_center *center, dk_pulse *out);
 
 #include "codec.h"
 #include "gate.h"
+#include "lease.h"
 #include "range.h"
 
 #ifdef __cplusplus

@@ -9,6 +9,7 @@ import numpy as np
 from dkcore.arrays import Array
 from dkcore.engine.compile import Kernel, compile_kernel
 from dkcore.engine.emit import only_read
+from dkcore.engine.leases import FOREVER
 from dkcore.engine.load import engine
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.engine.roles import role_of
@@ -174,6 +175,14 @@ class Worker:
             self.slot, kernel, roles, names, typenum=self.center.dtype.num, looking=looking, timeout=timeout, max_ahead=max_ahead,
             patience=patience, only_read=only_read, hands_in=hands_in, **statistic,
         )  # fmt: skip
+
+    def lease(self, most: int, until: int = FOREVER) -> tuple[int, int]:
+        """The next batches to train, of one epoch, at most so many, with tickets below ``until``: (first, count); count 0 for none.
+
+        They are trained in the order in which they are leased. An exchange whose ``call.settles`` says so settles them; what is not
+        settled when this worker ends, however it does, is leased again by others.
+        """
+        return self.slot.lease(most, until)
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
         """Tell monitors how far this worker is."""
