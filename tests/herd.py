@@ -1,4 +1,6 @@
-"""A herd of array workers that lease batches: real processes, forked, some of them killed. ``python tests/herd.py OPTIONS`` prints what came.
+"""A herd of array workers that lease batches: real processes, forked, of which some are killed.
+
+``python tests/herd.py OPTIONS`` prints what came of it.
 
 Training a batch adds 1 to the element of the center that is its ticket. So the center tells how often each batch is in it.
 """

@@ -27,6 +27,8 @@ def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evalu
     def seen(record: tuple[Any, ...]) -> int:
         """Samples that the worker had trained on at a record, in this run and before it."""
         epoch, step = int(record[0]) - begin.origin, int(record[1])
+        if exchange.leases is not None:
+            return exchange.leases.samples_in(step - begin.steps)
         per_epoch = -(-samples // job.batch_size)
         return epoch * samples + min((step - epoch * per_epoch) * job.batch_size, samples)
 

@@ -10,8 +10,9 @@ import keras
 
 from dkcore.center import Center
 from dkcore.data import batches
-from dkcore.data.shard import Shard
-from dkcore.data.sharding import shards
+from dkcore.data.leased import Order, leased_dataset
+from dkcore.data.shard import NodeShard, Shard
+from dkcore.data.sharding import node_shard, shards
 from dkcore.frameworks import hide_tensorflow
 from dkcore.ranks.agreement import attempt, raise_once
 from dkcore.report.history import CENTER
@@ -26,6 +27,7 @@ from dkcore.training.evaluation import Evaluation
 from dkcore.training.exchange import Exchange
 from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
+from dkcore.training.leasing import MORE_EPOCHS, Leases
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
 from dkcore.training.resuming import Beginning, Restore, beginning_of
@@ -77,6 +79,8 @@ def prepare(job: "Job", world: "World") -> Part:
     """Build and compile the model, and join the center."""
     prepare_keras(job, world)
     shard, test = shards(job.home / "data", world)
+    if job.leases:
+        shard = node_shard(shard, world)
     model = build(job)
     if job.apart:
         ensemble.check(model)
@@ -92,6 +96,9 @@ def prepare(job: "Job", world: "World") -> Part:
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
     )  # fmt: skip
+    if isinstance(shard, NodeShard):
+        exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
+        exchange.leases.join(world.rank)
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     part.checkpoint = recorder_of(job, world, exchange, begin, shard.steps(job.batch_size))
     if test is not None:
@@ -113,9 +120,13 @@ def fit(part: Part) -> None:
     job, world, exchange, begin = part.job, part.world, part.exchange, part.begin
     restore = Restore(exchange, begin, job.learning_rate)
     position = Position(exchange, begin.epoch, begin.step, restore.wake)
-    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": job.seed, "epoch": position}
-    dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, **shuffled)
-    callbacks = [position, *callbacks_of(part, restore)]
+    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": job.seed}
+    if exchange.leases is None:
+        dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, epoch=position, **shuffled)
+    else:
+        order = Order(part.shard, job.batch_size, **shuffled)
+        dataset = leased_dataset(order, exchange.leases, job.backend, scale=job.scale, class_weight=job.class_weight)
+    callbacks = [*([position] if exchange.leases is None else []), *callbacks_of(part, restore)]
     world.comm.Barrier()
     if world.rank == 0:
         note = job.home / "center.draft"
@@ -131,6 +142,8 @@ def fit(part: Part) -> None:
 
 def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
     """`fit`, unless there is nothing to do for this rank."""
+    if part.exchange.leases is not None:
+        return train_leased(part, part.exchange.leases, dataset, callbacks)
     if part.shard.samples and part.begin.epoch < part.job.epochs:
         options = {"verbose": 0, "shuffle": False, "class_weight": part.job.class_weight}
         part.model.fit(dataset, initial_epoch=part.begin.epoch, epochs=part.job.epochs, callbacks=callbacks, **options)
@@ -138,10 +151,23 @@ def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callbac
         join_without_data(part.model, callbacks)
 
 
+def train_leased(part: Part, leases: Leases, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
+    """The same, of batches that are leased."""
+    gate = next(each for each in callbacks if isinstance(each, Gate))
+    if (first := leases.first()) is None:
+        gate.pass_through()  # who has leased all waits there for this one
+        first = leases.first() if leases.wait() else None
+    if first is None:
+        return join_without_data(part.model, callbacks)
+    part.model.fit(dataset, initial_epoch=first, epochs=part.job.epochs + MORE_EPOCHS, callbacks=callbacks, verbose=0, shuffle=False)
+
+
 def callbacks_of(part: Part, restore: Restore) -> list[keras.callbacks.Callback]:
     """The exchange, and what is done after it: rank 0's evaluations, what a checkpoint has of this rank, and the next checkpoint."""
     job = part.job
     callbacks: list[keras.callbacks.Callback] = [Gate(part.world, part.exchange), part.exchange]
+    if part.exchange.leases is not None:
+        callbacks.append(part.exchange.leases)
     if part.evaluation is not None and not job.apart:  # there the center is now this member, now that one
         callbacks.append(part.evaluation)
     callbacks.append(restore)
