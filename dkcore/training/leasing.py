@@ -48,6 +48,7 @@ class Leases(Callback):
         self.ranges: deque[tuple[int, int, int]] = deque()  # how many were leased before, first, count: what is not settled
         self.leased = self.given = self.trained = self.settled = 0
         self.epoch, self.ended = 0, False
+        self.before = -1  # trained, one epoch of Keras ago
         self.last_batches: list[int] = []  # of epochs, by how many this worker had trained with them: they may be short
 
     # ------------------------------------------------------------------ before training
@@ -128,10 +129,17 @@ class Leases(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.epoch = min(epoch, self.epochs - 1)
+        self.begin()  # Keras asks for more before it begins to iterate
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        if epoch + 1 >= self.epochs and not self.wait():
+        if epoch + 1 < self.epochs:
+            return
+        idle, self.before = self.trained == self.before, self.trained
+        if not self.wait():
             self._model.stop_training = True
+        elif idle and epoch >= self.epochs + 1:
+            what = "an epoch of fit in which leased batches are trained"
+            raise RuntimeError(expected(what, "one without a step", "Another callback may have taken them; pass sharding='fixed'."))
 
     def wait(self) -> bool:
         """After the last epoch: whether there is something to train once more. It returns when there is, or when all is settled."""
