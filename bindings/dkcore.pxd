@@ -192,6 +192,7 @@ cdef extern from "dkcore.h" nogil:
 
     dk_status dk_lease_open(dk_center *center, uint64_t batches)
     dk_status dk_lease_take(dk_worker *worker, uint64_t most, uint64_t until, dk_tickets *out)
+    dk_status dk_lease_resume(dk_worker *worker, uint64_t first, uint64_t count)
     dk_status dk_lease_look(dk_center *center, dk_leases *out)
     dk_status dk_lease_await(dk_center *center, uint64_t until, double timeout_s, dk_leases *out)
     dk_status dk_lease_unsettled(dk_center *center, dk_tickets *out, uint64_t room, uint64_t *count, dk_leases *leases)

@@ -40,6 +40,12 @@ static int free_range(const dk_hold *hold) {
     return k;
 }
 
+static void plan_hold(dk_center *center, dk_hold *hold, int k, dk_tickets range) {
+    dk_ledger_plan(center, &hold->ranges[k].begin, GET(hold->leased));
+    dk_ledger_plan(center, &hold->ranges[k].range, dk_pack(range.first, range.count));
+    dk_ledger_plan(center, &hold->leased, GET(hold->leased) + range.count);
+}
+
 static void take_from(dk_center *center, dk_hold *hold, int k, uint64_t most, uint64_t until, dk_tickets *out) {
     dk_ledger *ledger = dk_ledger_of(center);
     uint64_t place = oldest(center, until), next = GET(ledger->next), batches = GET(ledger->batches);
@@ -55,9 +61,7 @@ static void take_from(dk_center *center, dk_hold *hold, int k, uint64_t most, ui
     } else {
         dk_ledger_plan(center, &ledger->next, next + count);
     }
-    dk_ledger_plan(center, &hold->ranges[k].begin, GET(hold->leased));
-    dk_ledger_plan(center, &hold->ranges[k].range, dk_pack(out->first, out->count));
-    dk_ledger_plan(center, &hold->leased, GET(hold->leased) + count);
+    plan_hold(center, hold, k, *out);
     dk_ledger_change(center);
 }
 
@@ -81,6 +85,46 @@ dk_status dk_lease_take(dk_worker *worker, uint64_t most, uint64_t until, dk_tic
     *out = (dk_tickets){0, 0};
     DK_CHECK(dk_worker_check(worker, 0));
     DK_WITHIN(worker->center, take(worker, most, until, out));
+}
+
+/* Out of the range that waits at that place; what is left of it before and behind goes on waiting. 0: it is not in it. */
+static int take_out(dk_center *center, uint64_t place, dk_hold *hold, int k, dk_tickets wanted) {
+    dk_ledger *ledger = dk_ledger_of(center);
+    _Atomic uint64_t *waiting = dk_waiting_of(center);
+    dk_tickets range = dk_unpack(GET(waiting[place]));
+    uint64_t end = wanted.first + wanted.count, before = wanted.first - range.first, behind = range.first + range.count - end;
+    uint64_t room = dk_ledger_room(&center->header->layout), other = 0;
+    if (wanted.first < range.first || end > range.first + range.count)
+        return 0;
+    while (other < room && GET(waiting[other]))
+        other++;
+    if (before && behind && other == room)
+        return 0;
+    dk_ledger_plan(center, &waiting[place], before ? dk_pack(range.first, before) : dk_pack(end, behind));
+    if (before && behind)
+        dk_ledger_plan(center, &waiting[other], dk_pack(end, behind));
+    dk_ledger_plan(center, &ledger->ranges, GET(ledger->ranges) - 1 + (before != 0) + (behind != 0));
+    plan_hold(center, hold, k, wanted);
+    dk_ledger_change(center);
+    return 1;
+}
+
+static dk_status take_again(dk_worker *worker, dk_tickets wanted) {
+    dk_center *center = worker->center;
+    dk_hold *hold = dk_hold_of(center, worker->slot);
+    DK_CHECK(dk_ledger_lock(center));
+    int k = free_range(hold), taken = 0;
+    for (uint64_t i = 0; k < DK_HELD && wanted.count && !taken && i < dk_ledger_room(&center->header->layout); i++)
+        taken = take_out(center, i, hold, k, wanted);
+    dk_ledger_unlock(center);
+    return taken ? DK_OK
+                 : dk_fail(DK_NOT_FOUND, "%llu batches from ticket %llu on do not wait", (unsigned long long)wanted.count,
+                           (unsigned long long)wanted.first);
+}
+
+dk_status dk_lease_resume(dk_worker *worker, uint64_t first, uint64_t count) {
+    DK_CHECK(dk_worker_check(worker, 0));
+    DK_WITHIN(worker->center, take_again(worker, (dk_tickets){first, count}));
 }
 
 dk_status dk_settle_begin(const dk_worker *worker, uint64_t batches, dk_hold **out) {

@@ -27,6 +27,8 @@ dk_status dk_lease_open(dk_center *center, uint64_t batches);
 /* At most `most` batches of one epoch, with tickets below `until`: first what went back, the oldest of it, then the next ones. They are
  * trained in the order in which they were leased. count 0: there are none, or this worker holds DK_HELD ranges. */
 dk_status dk_lease_take(dk_worker *worker, uint64_t most, uint64_t until, dk_tickets *out);
+/* Just these of those that wait: what this worker held in a former life. DK_NOT_FOUND when they do not. */
+dk_status dk_lease_resume(dk_worker *worker, uint64_t first, uint64_t count);
 dk_status dk_lease_look(dk_center *center, dk_leases *out);
 /* Until there is something to lease below `until`, or all of that is settled, or the time is up: see what came. */
 dk_status dk_lease_await(dk_center *center, uint64_t until, double timeout_s, dk_leases *out);

@@ -72,14 +72,18 @@ class Shard:
 
 
 class NodeShard(Shard):
-    """The part of the training data that several ranks train on together: all that would be theirs, in one order.
+    """The part of the training data that the ranks of a node train on together, in one order.
 
     Args:
-        shard: of one of them. ranks: their places among all of ``shard.size``.
+        shard: of one of them. ranks, size: the parts that are theirs, of so many parts. node: its number. sharers: how many ranks.
+
+    Attributes:
+        even: whether the part depends on the number of nodes alone, not on that of ranks.
     """
 
-    def __init__(self, shard: Shard, ranks: Sequence[int]):
-        self.arrays, self.total, self.size = shard.arrays, shard.total, shard.size
+    def __init__(self, shard: Shard, ranks: Sequence[int], size: int, *, node: int = 0, sharers: int = 1):
+        self.node, self.sharers, self.even = node, sharers, len(ranks) == 1
+        self.arrays, self.total, self.size = shard.arrays, shard.total, size
         self.ranks, self.rank = sorted(ranks), min(ranks)
         self.samples = sum(len(range(rank, self.total, self.size)) for rank in self.ranks)
 

@@ -54,7 +54,13 @@ def node_shard(shard: Shard, world: "World") -> NodeShard:
     if len(set(ranks)) < len(ranks):
         advice = "Put the rows where all ranks of a node can read them, or pass sharding='fixed'."
         raise DataError(expected("rows that all ranks of a node can read", "some that only one rank can", advice))
-    return NodeShard(shard, ranks)
+    node = world.node.bcast(world.leaders.rank if world.leaders is not None else None)
+    even = len(set(world.comm.allgather(len(ranks)))) == 1
+    if shard.size == len(ranks):  # all rows are here
+        ranks, size = [0], 1
+    else:
+        ranks, size = ([node], world.nodes) if even else (ranks, shard.size)
+    return NodeShard(shard, ranks, size, node=node, sharers=world.node_size)
 
 
 def pool(everyone: list[dict[str, Any]], world: "World") -> list[list[int]]:

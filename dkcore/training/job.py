@@ -108,8 +108,8 @@ class Job(Settings):
 
     @property
     def leases(self) -> bool:
-        """Whether workers lease batches from each other; one alone has nobody to."""
-        return self.sharding == "dynamic" and self.workers > 1
+        """Whether workers lease batches from each other."""
+        return self.sharding == "dynamic"
 
     @property
     def apart(self) -> bool:

@@ -39,7 +39,7 @@ class Leases(Callback):
         super().__init__()
         self.center, self.batch_size, self.window, self.epochs = center, batch_size, window, epochs
         self.waits, self.patience = waits, patience
-        self.sharers = len(shard.ranks)
+        self.sharers = shard.sharers
         self.samples, self.batches = shard.samples, shard.steps(batch_size)
         self.until = epochs * self.batches
         self.execution = 1  # batches that Keras takes at a time
@@ -47,6 +47,7 @@ class Leases(Callback):
         self.lock = threading.Lock()  # TensorFlow asks for batches in a thread of its own
         self.ranges: deque[tuple[int, int, int]] = deque()  # how many were leased before, first, count: what is not settled
         self.leased = self.given = self.trained = self.settled = 0
+        self.before_this = 0  # of those that were trained, in the run that this one goes on from
         self.epoch, self.ended = 0, False
         self.before = -1  # trained, one epoch of Keras ago
         self.last_batches: list[int] = []  # of epochs, by how many this worker had trained with them: they may be short
@@ -60,13 +61,22 @@ class Leases(Callback):
             self.worker = self.center.worker(rank)
         return self.worker
 
+    def resume(self, ranges: list[tuple[int, int]]) -> None:
+        """Hold these batches again: the weights have them, the center does not."""
+        assert self.worker is not None  # it joined first
+        for first, count in ranges:
+            self.worker.slot.resume_lease(first, count)
+            self.ranges.append((self.leased, first, count))
+            self.leased += count
+        self.given = self.trained = self.before_this = self.leased
+
     def first(self) -> int | None:
         """Lease the first batches; their epoch. None when there are none to lease now."""
         with self.lock:
             self.epoch = self.epochs - 1
             if self.leased == self.trained and not self.lease():
                 return None
-            return self.ranges[0][1] // self.batches
+            return next(first for begin, first, count in self.ranges if begin + count > self.trained) // self.batches
 
     # ------------------------------------------------------------------ for the data
 
@@ -115,12 +125,19 @@ class Leases(Callback):
     def note(self, begin: int, first: int, count: int) -> None:
         """A range is settled: was the last batch of an epoch in it?"""
         if (first + count) % self.batches == 0:
-            self.last_batches.append(begin + count)
+            self.last_batches.append(begin + count - self.before_this)
 
     def samples_in(self, steps: int) -> int:
         """Samples in the first steps of this worker."""
         lacking = self.batches * self.batch_size - self.samples
         return steps * self.batch_size - lacking * sum(last <= steps for last in self.last_batches)
+
+    def pending(self) -> list[tuple[int, int]]:
+        """What is trained, and not settled: (first, count) of each range."""
+        with self.lock:
+            skipped = [(first + max(self.settled - begin, 0), begin, first, count) for begin, first, count in self.ranges]
+            ends = [first + min(count, self.trained - begin) for _, begin, first, count in skipped]
+            return [(start, end - start) for (start, *_), end in zip(skipped, ends, strict=True) if end > start]
 
     # ------------------------------------------------------------------ a callback
 

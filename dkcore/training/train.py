@@ -27,6 +27,7 @@ from dkcore.training.evaluation import Evaluation
 from dkcore.training.exchange import Exchange
 from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
+from dkcore.training.lease_state import begin_leases
 from dkcore.training.leasing import MORE_EPOCHS, Leases
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
@@ -99,6 +100,7 @@ def prepare(job: "Job", world: "World") -> Part:
     if isinstance(shard, NodeShard):
         exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
         exchange.leases.join(world.rank)
+        begin_leases(exchange.leases, begin, world)
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     part.checkpoint = recorder_of(job, world, exchange, begin, shard.steps(job.batch_size))
     if test is not None:

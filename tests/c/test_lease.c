@@ -134,13 +134,16 @@ static void a_job_goes_on_where_it_was(void) {
     dk_center *center = create(4);
     dk_worker *worker;
     dk_leases leases;
-    dk_tickets waiting[] = {{3, 2}, {8, 1}}, seen[4];
+    dk_tickets waiting[] = {{1, 5}, {8, 1}}, seen[4];
     uint64_t count;
     OK(dk_lease_restore(center, BATCHES, 12, waiting, 2));
     OK(dk_worker_claim(center, 0, &worker));
-    CHECK(lease(worker, 9).first == 3 && lease(worker, 9).first == 8 && lease(worker, 2).first == 12, "the order");
+    OK(dk_lease_resume(worker, 3, 2)); /* with something before it, and behind */
+    REFUSED(DK_NOT_FOUND, "2 batches from ticket 4 on do not wait", dk_lease_resume(worker, 4, 2));
+    CHECK(lease(worker, 9).count == 2 && lease(worker, 9).first == 5 && lease(worker, 9).first == 8, "the order of what waited");
+    CHECK(lease(worker, 2).first == 12, "what comes next");
     OK(dk_lease_unsettled(center, seen, 4, &count, &leases));
-    CHECK(count == 3 && leases.next == 14 && leases.held == 5, "%llu ranges", (unsigned long long)count);
+    CHECK(count == 4 + 1 && leases.next == 14 && leases.held == 2 + 2 + 1 + 1 + 2, "%llu ranges", (unsigned long long)count);
     dk_worker_free(worker);
     dk_center_free(center);
 }
