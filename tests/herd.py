@@ -35,6 +35,7 @@ class Herd:
     leave_after: int = 0
     stripe_bytes: int = 1024
     rule: str = "downpour"
+    slots: int = 64
 
 
 def train(center: dk.Center, herd: Herd, index: int, leave_after: int = 0) -> None:
@@ -81,7 +82,7 @@ def start(center: dk.Center, herd: Herd, index: int, leave_after: int = 0) -> in
 def run(herd: Herd) -> dict:
     """What came of it."""
     draw, until = random.Random(herd.seed), herd.epochs * BATCHES
-    with dk.Center.create(np.zeros(until), stripe_bytes=herd.stripe_bytes, rule=herd.rule) as center:
+    with dk.Center.create(np.zeros(until), stripe_bytes=herd.stripe_bytes, rule=herd.rule, slots=herd.slots) as center:
         center.open_leases(BATCHES)
         pids = [start(center, herd, index, herd.leave_after if index == 0 else 0) for index in range(herd.workers)]
         failed = killed = 0
