@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MORE_EPOCHS", "Leases"]
 
 MORE_EPOCHS = 2**31  # of Keras, after the last one of the data: training ends when all is settled
+PATIENCE = 3600.0  # seconds: longer than a window takes
 LOOK = 0.5  # seconds between two looks whether others get on
 
 
@@ -35,7 +36,7 @@ class Leases(Callback):
     """
 
     def __init__(self, center: "Center", shard: "NodeShard", batch_size: int, window: int, epochs: int, *, waits: bool = True,
-                 patience: float = 600.0):  # fmt: skip
+                 patience: float = PATIENCE):  # fmt: skip
         super().__init__()
         self.center, self.batch_size, self.window, self.epochs = center, batch_size, window, epochs
         self.waits, self.patience = waits, patience

@@ -51,5 +51,6 @@ def write_sums(job: "Job", world: "World", exchange: Exchange, evaluation: Evalu
         "cores": world.cores,
         "nodes": world.nodes,
         "merge": merge.rounds.sums() if merge else None,
+        "leases": exchange.center.leases if world.leader and exchange.leases is not None else None,
     }
     (job.home / f"rank-{world.rank}.json").write_text(json.dumps(sums))

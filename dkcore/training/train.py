@@ -97,7 +97,7 @@ def prepare(job: "Job", world: "World") -> Part:
         center, job.the_rule, job.window, check_finite=job.check_finite, rank=world.rank, samples_per_epoch=shard.samples,
         batch_size=job.batch_size, epochs=job.epochs, max_staleness=job.max_staleness, **job.scalars,
     )  # fmt: skip
-    if isinstance(shard, NodeShard):
+    if isinstance(shard, NodeShard) and shard.samples:
         exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
         exchange.leases.join(world.rank)
         begin_leases(exchange.leases, begin, world)
