@@ -128,7 +128,7 @@ cdef class Segment:
         CHK(dk_lease_open(self.handle, batches))
 
     def leases(self, uint64_t until=0, double timeout=0):
-        """What became of the batches so far; waits until some can be leased below ``until``, all of those are settled, or the time is up."""
+        """What became of batches so far; waits until some can be leased below ``until``, all of those are settled, or the time is up."""
         cdef dk_center *handle = self.handle
         cdef dk_leases leases
         with nogil:
