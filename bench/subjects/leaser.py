@@ -42,9 +42,20 @@ class Leaser(Trainee):
         callback.epochs = self.epochs
         leases = callback.leases = self.source.leases = Leases(self.center, self.shard, self.job.batch_size, self.job.window, self.epochs)
         leases.join(self.index)
-        options = {"initial_epoch": leases.first() or 0, "epochs": self.epochs + MORE_EPOCHS, "verbose": 0, "shuffle": False}
-        self.model.fit(self.leased_data, callbacks=[callback, leases, self.slow], **options)
+        options = {"initial_epoch": leases.first() or 0, "epochs": self.epochs + MORE_EPOCHS}
+        self.fit([callback, leases, self.slow], self.leased_data, **options)
         callback.leases, self.trained = None, callback.steps - before
+
+    def fit(self, callbacks: list, data=None, **options) -> None:
+        """An epoch, or more; its processor time is kept."""
+        before = time.process_time()
+        data = self.dataset if data is None else data
+        self.history = self.model.fit(data, verbose=0, shuffle=False, callbacks=callbacks, **options).history
+        self.used = time.process_time() - before
+
+    def processor(self) -> float:
+        """Seconds of processor time of the last epoch."""
+        return self.used
 
     def steps(self) -> int:
         """Of the last epoch of leases."""
