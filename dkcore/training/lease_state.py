@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dkcore.training.leasing import Leases
     from dkcore.training.resuming import Beginning
 
-__all__ = ["Restart", "begin_leases", "restart_of"]
+__all__ = ["Restart", "begin_leases", "epochs_done", "restart_of"]
 
 Ranges: TypeAlias = list[tuple[int, int]]  # first, count
 
@@ -42,9 +42,7 @@ def restart_of(manifest: "Manifest", node: int, nodes: int, batches: int, same: 
     """
     states = [state for state in manifest.leases if state]
     if len(states) != nodes or states[node]["batches"] != batches or not rows:
-        done = [state["next"] - sum(count for _, count in state["unsettled"]) for state in states]
-        epochs = sum(each / state["batches"] for each, state in zip(done, states, strict=True)) / len(states)
-        return Restart(int(epochs * batches))
+        return Restart(round(epochs_done(manifest) * batches))
     state = states[node]
     standing = {rank["rank"]: [(first, count) for first, count in rank["leases"]] for rank in manifest.ranks if rank["rank"] in same}
     unsettled: Ranges = [(first, count) for first, count in state["unsettled"]]
@@ -54,6 +52,15 @@ def restart_of(manifest: "Manifest", node: int, nodes: int, batches: int, same: 
     unsettled = merged(unsettled)
     held = {rank: ranges for rank, ranges in standing.items() if all(within(each, unsettled) for each in ranges)}
     return Restart(following, unsettled, held)
+
+
+def epochs_done(manifest: "Manifest") -> float:
+    """How far the former nodes were on average, or workers where they had fixed parts."""
+    far: list[float] = [
+        (state["next"] - sum(count for _, count in state["unsettled"])) / state["batches"] for state in manifest.leases if state
+    ]
+    far = far or [rank["epoch"] + rank["step"] / rank["per_epoch"] for rank in manifest.ranks if rank["per_epoch"]]
+    return sum(far) / len(far)
 
 
 def merged(ranges: Ranges) -> Ranges:

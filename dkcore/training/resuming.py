@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dkcore.checkpoints.manifest import Saved, find
+from dkcore.checkpoints.manifest import Manifest, Saved, find
 from dkcore.checkpoints.part import rank_part
 from dkcore.data.shard import NodeShard, Shard
 from dkcore.errors import CheckpointError, expected
 from dkcore.training import generators, worker_state
 from dkcore.training.callback import Callback, Logs
 from dkcore.training.exchange import Exchange
-from dkcore.training.lease_state import Restart, restart_of
+from dkcore.training.lease_state import Restart, epochs_done, restart_of
 
 if TYPE_CHECKING:
     from dkcore.arrays import Array
@@ -67,17 +67,17 @@ def beginning_of(job: "Job", world: "World", shard: Shard) -> Beginning:
         advice = "Raise --epochs, or num_epoch, to train further."
         raise CheckpointError(expected("a checkpoint with epochs left to do", f"{saved.location}, after all {job.epochs}", advice))
     origin = ranks[0]["origin"]
-    if isinstance(shard, NodeShard) and any(saved.manifest.leases):
+    if isinstance(shard, NodeShard):
         return leased_beginning(job, world, shard, saved, origin)
     mine = next((rank for rank in ranks if rank["rank"] == world.rank), None)
-    if mine is not None and len(ranks) == world.size:
+    if mine is not None and len(ranks) == world.size and not any(saved.manifest.leases):
         where = {name: mine[name] for name in ("epoch", "step", "steps", "pending")}
         return Beginning(origin=origin, saved=saved, source=world.rank, whole=True, **where)
     if job.apart:
         what, received = f"{len(ranks)} workers, as the checkpoint of this ensemble has", f"{world.size}"
         raise CheckpointError(expected(what, received, "Each member goes on from its own."))
     per_epoch = shard.steps(job.batch_size)
-    epoch, step = where_all(ranks, per_epoch)
+    epoch, step = where_all(saved.manifest, per_epoch)
     source = ranks[world.rank % len(ranks)]["rank"]
     return Beginning(epoch, step, origin, saved, source, steps=(epoch - origin) * per_epoch + step)
 
@@ -89,7 +89,9 @@ def leased_beginning(job: "Job", world: "World", shard: NodeShard, saved: Saved,
     same = len(before) == world.size and world.nodes == manifest.nodes and world.rank in before
     orders = ("seed", "shuffle", "batch_size", *(() if shard.even else ("workers",)))
     rows = all(manifest.settings.get(name) == getattr(job, name) for name in orders)
-    start = restart_of(manifest, node, world.nodes, batches, world.node_ranks if same else [], rows)
+    start = Restart(round(epochs_done(manifest) * batches))
+    if any(manifest.leases):
+        start = restart_of(manifest, node, world.nodes, batches, world.node_ranks if same else [], rows)
     epoch = min(start.following // batches, job.epochs - 1)
     if world.rank in start.held:
         mine = before[world.rank]
@@ -98,10 +100,9 @@ def leased_beginning(job: "Job", world: "World", shard: NodeShard, saved: Saved,
     return Beginning(epoch, 0, origin, saved, source, steps=before.get(source, {}).get("steps", 0), leases=start)
 
 
-def where_all(ranks: list[dict[str, Any]], per_epoch: int) -> tuple[int, int]:
+def where_all(manifest: Manifest, per_epoch: int) -> tuple[int, int]:
     """Epoch and step for a worker with so many steps an epoch: as far as the former ones were on average."""
-    far = [rank["epoch"] + rank["step"] / rank["per_epoch"] for rank in ranks if rank["per_epoch"]]
-    mean = sum(far) / len(far)
+    mean = epochs_done(manifest)
     epoch = math.floor(mean)
     step = round((mean - epoch) * per_epoch)
     return (epoch + 1, 0) if step >= per_epoch > 0 else (epoch, step)

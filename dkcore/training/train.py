@@ -155,6 +155,7 @@ def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callbac
 
 def train_leased(part: Part, leases: Leases, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
     """The same, of batches that are leased."""
+    leases.execution = part.model.steps_per_execution
     gate = next(each for each in callbacks if isinstance(each, Gate))
     if (first := leases.first()) is None:
         gate.pass_through()  # who has leased all waits there for this one

@@ -9,6 +9,7 @@ import pytest
 from counting import ROWS, arguments, times_of, write_counting
 
 from dkcore.checkpoints.manifest import find
+from dkcore.training.lease_state import epochs_done
 
 EPOCHS, BATCHES = 50, 51
 
@@ -54,6 +55,24 @@ def test_a_job_goes_on_within_an_epoch_and_trains_what_is_left_of_it(trained, tm
     left = EPOCHS * BATCHES - state["next"] + sum(count for _, count in state["unsettled"]) - pending
     epochs_left = EPOCHS - state["next"] // BATCHES  # the last batch of each has 3 rows of 4
     assert left * 4 - epochs_left - 1 <= report["samples"] <= left * 4 - epochs_left + 1
+
+
+def test_fixed_shards_go_on_where_leases_were_and_leases_where_they_were(trained, tmp_path):
+    """With other rows: so far as it was."""
+    path, manifest = within_an_epoch(trained)
+    (state,) = manifest.leases
+    done = state["next"] - sum(count for _, count in state["unsettled"])
+    there = ["--resume", path, "--checkpoint", tmp_path / "there", "--checkpoint-every", "1 epoch"]
+    report = train(trained, tmp_path / "out", *there, "--sharding", "fixed")
+    assert abs(report["samples"] - 4 * (EPOCHS * BATCHES - done)) <= EPOCHS + 8
+    far = epochs_done(find(str(tmp_path / "there")).manifest)
+    report = train(trained, tmp_path / "back", "--resume", tmp_path / "there", "--epochs", EPOCHS + 2)
+    assert abs(report["samples"] - (EPOCHS + 2 - far) * ROWS) <= 8
+
+
+def test_rounds_of_a_synchronous_method_have_each_row_once(trained, tmp_path):
+    report = train(trained, tmp_path / "out", "--trainer", "easgd", "--epochs", 3)
+    assert report["samples"] == 3 * ROWS and report["exchanges"] == 3 * BATCHES // 3
 
 
 def test_a_training_that_is_over_is_not_gone_on_with(trained, tmp_path):

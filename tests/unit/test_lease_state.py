@@ -5,7 +5,7 @@ import pytest
 
 from dkcore.checkpoints.manifest import Manifest
 from dkcore.data.shard import NodeShard, Shard
-from dkcore.training.lease_state import restart_of
+from dkcore.training.lease_state import epochs_done, restart_of
 
 
 def manifest_of(*nodes, ranks=()):
@@ -59,3 +59,14 @@ def test_nodes_have_all_rows_between_them_in_every_epoch(parts, shuffle):
 def test_the_order_of_one_part_is_that_of_a_fixed_shard():
     shard = Shard({"x_train": np.zeros(20)}, 1, 3)
     np.testing.assert_array_equal(NodeShard(shard, [1], 3).rows(5, seed=4), shard.rows(5, seed=4))
+
+
+def test_how_far_a_job_was_with_leases_and_without():
+    assert epochs_done(manifest_of((17, [[12, 2]]), (25, []))) == 2.0
+    fixed = manifest_of()
+    fixed.ranks = [
+        {"epoch": 1, "step": 5, "per_epoch": 10},
+        {"epoch": 2, "step": 0, "per_epoch": 10},
+        {"epoch": 0, "step": 0, "per_epoch": 0},
+    ]
+    assert epochs_done(fixed) == 1.75
