@@ -165,6 +165,15 @@ cdef class Call:
         return <size_t>&self.call
 
     @property
+    def settles(self):
+        """Leased batches that each run from now on commits: the first ones of this worker that are not settled."""
+        return self.call.settles
+
+    @settles.setter
+    def settles(self, uint64_t batches):
+        self.call.settles = batches
+
+    @property
     def staleness(self):
         """Mean staleness over the stripes of the last run, in commits."""
         return self.call.staleness

@@ -141,6 +141,7 @@ cdef extern from "dkcore.h" nogil:
         uint64_t max_ahead
         int32_t bounded
         double patience_s
+        uint64_t settles
         double staleness
         double seconds
         uint64_t bad_element
@@ -186,6 +187,27 @@ cdef extern from "dkcore.h" nogil:
     dk_status dk_gate_open(dk_center *center, uint32_t gate, uint32_t arrived)
     dk_status dk_member_reach(dk_center *center, uint32_t member, uint32_t phase)
     dk_status dk_member_await(dk_center *center, uint32_t first, uint32_t end, uint32_t phase, double timeout_s, uint32_t *slowest)
+
+    ctypedef struct dk_tickets:
+        uint64_t first
+        uint64_t count
+
+    ctypedef struct dk_leases:
+        uint64_t batches
+        uint64_t next
+        uint64_t held
+        uint64_t waiting
+        uint64_t returned
+        uint64_t doubtful
+        uint32_t under_way
+
+    dk_status dk_lease_open(dk_center *center, uint64_t batches)
+    dk_status dk_lease_take(dk_worker *worker, uint64_t most, uint64_t until, dk_tickets *out)
+    dk_status dk_lease_resume(dk_worker *worker, uint64_t first, uint64_t count)
+    dk_status dk_lease_look(dk_center *center, dk_leases *out)
+    dk_status dk_lease_await(dk_center *center, uint64_t until, double timeout_s, dk_leases *out)
+    dk_status dk_lease_unsettled(dk_center *center, dk_tickets *out, uint64_t room, uint64_t *count, dk_leases *leases)
+    dk_status dk_lease_restore(dk_center *center, uint64_t batches, uint64_t next, const dk_tickets *waiting, uint64_t count)
 
     dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)
     dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths)

@@ -124,6 +124,37 @@ cdef class Segment:
         seen["histogram"] = np.array(<uint64_t[:DK_HISTOGRAM]>view.histogram)
         return seen
 
+    # ---------------------------------------------------------------- leases
+
+    def open_leases(self, uint64_t batches):
+        """Batches of an epoch; ValueError when others lease with another number."""
+        CHK(dk_lease_open(self.handle, batches))
+
+    def leases(self, uint64_t until=0, double timeout=0):
+        """What became of batches so far; waits until some can be leased below ``until``, all of those are settled, or the time is up."""
+        cdef dk_center *handle = self.handle
+        cdef dk_leases leases
+        with nogil:
+            CHK(dk_lease_await(handle, until, timeout, &leases))  # OUT leases
+        return leases
+
+    def unsettled(self):
+        """What is not settled below ``next``, at one moment: (first, count) of each range, shape (ranges, 2); and what `leases` says."""
+        cdef uint64_t count = 0, room = 0
+        cdef dk_leases leases
+        cdef cnp.ndarray out = np.empty((0, 2), np.uint64)
+        CHK(dk_lease_unsettled(self.handle, <dk_tickets *>cnp.PyArray_DATA(out), room, &count, &leases))  # OUT count, leases
+        while count > room:  # others go on
+            room = count + 8
+            out = np.empty((room, 2), np.uint64)
+            CHK(dk_lease_unsettled(self.handle, <dk_tickets *>cnp.PyArray_DATA(out), room, &count, &leases))  # OUT out
+        return out[:count], leases
+
+    def restore_leases(self, uint64_t batches, uint64_t next, cnp.ndarray waiting):
+        """Go on at ``next``; waiting: ranges to be leased before, as of `unsettled`."""
+        cdef cnp.ndarray ranges = np.ascontiguousarray(waiting, np.uint64)
+        CHK(dk_lease_restore(self.handle, batches, next, <const dk_tickets *>cnp.PyArray_DATA(ranges), cnp.PyArray_SIZE(ranges) // 2))
+
     # ---------------------------------------------------------------- what leader and workers of a node tell each other
 
     def declare_broken(self, str reason):

@@ -22,6 +22,20 @@ cdef class Slot:
         if self.handle != NULL:
             dk_worker_free(self.handle)
 
+    def lease(self, uint64_t most, uint64_t until):
+        """(first, count) of at most so many batches below ``until`` to train next; count 0: there are none."""
+        cdef dk_tickets tickets
+        cdef dk_worker *handle = self.handle
+        with nogil:
+            CHK(dk_lease_take(handle, most, until, &tickets))  # OUT tickets
+        return tickets.first, tickets.count
+
+    def resume_lease(self, uint64_t first, uint64_t count):
+        """Hold just these batches, which wait: CenterNotFoundError when they do not."""
+        cdef dk_worker *handle = self.handle
+        with nogil:
+            CHK(dk_lease_resume(handle, first, count))
+
     @property
     def index(self):
         CHK(dk_worker_check(self.handle, 0))

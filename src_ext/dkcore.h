@@ -195,6 +195,7 @@ typedef struct dk_call {
     uint64_t max_ahead; /* if bounded: exchanges that this worker may be ahead of the slowest live one */
     int32_t bounded;
     double patience_s;    /* for the slowest worker */
+    uint64_t settles;     /* leased batches that this exchange commits, the first ones that are not settled; see lease.h */
     double staleness;     /* OUT: mean over stripes of the last run */
     double seconds;       /* OUT: of the last run */
     uint64_t bad_element; /* OUT: the first one met that is not finite */
@@ -244,6 +245,7 @@ dk_status dk_center_pulse(dk_center *center, dk_pulse *out);
 
 #include "codec.h"
 #include "gate.h"
+#include "lease.h"
 #include "range.h"
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
 /* exchange.c: the hot path. One pass over the stripes; of each, under its lock: staleness, kernels, version. */
 #define _GNU_SOURCE
+#include "ledger.h"
 #include "pass.h"
 #include "undo.h"
 
@@ -128,6 +129,7 @@ static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s,
     uint32_t holder = pass->worker->slot + 1;
     DK_FAULT(DK_POINT_BEFORE);
     DK_CHECK(wait ? dk_stripe_lock(center, s, holder, call->timeout_s) : dk_stripe_try(center, s, holder));
+    dk_settle_touch(pass->hold);
     DK_FAULT(DK_POINT_LOCKED);
     dk_commit commit = dk_commit_of(center, s, dk_stripe_begin(center, s), dk_stripe_end(center, s), pass->written, 1);
     uint64_t staleness = commit.before / 2 - pass->worker->seen[s];
@@ -136,6 +138,8 @@ static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s,
     dk_status status = commit_to(pass, &commit, at);
     if (commit.in == commit.length)
         add_stripe(pass);
+    if (status == DK_OK)
+        dk_settle_count(pass->hold);
     dk_stripe_unlock(center, s);
     DK_FAULT(DK_POINT_UNLOCKED);
     if (commit.in)
@@ -183,7 +187,7 @@ static double workers_of_all_nodes(const dk_center *center, uint32_t live) {
     return (live > 1 ? live : 1) + atomic_load_explicit(&center->header->others, memory_order_relaxed);
 }
 
-static dk_status exchange_all(const pass *pass) {
+static dk_status exchange_all(pass *pass) {
     dk_call *call = pass->call;
     uint64_t stripes = pass->center->header->stripes;
     DK_CHECK(check_call(call, pass->center));
@@ -191,6 +195,7 @@ static dk_status exchange_all(const pass *pass) {
     DK_CHECK(dk_broken(pass->center));
     if (call->bounded)
         DK_CHECK(dk_pace_keep(call));
+    DK_CHECK(dk_settle_begin(pass->worker, call->settles, &pass->hold));
     uint32_t live = atomic_load_explicit(&pass->center->header->live, memory_order_relaxed);
     if (call->workers_at >= 0)
         call->scalars[call->workers_at] = workers_of_all_nodes(pass->center, live);
@@ -212,6 +217,7 @@ static dk_status exchange_all(const pass *pass) {
     }
     for (int k = 0; k < late.count; k++)
         DK_CHECK(exchange_stripe(pass, &late.at[k], late.stripe[k], 1));
+    dk_settle_end(pass->hold);
     call->staleness /= (double)stripes;
     return DK_OK;
 }

@@ -16,7 +16,8 @@ enum {
     DK_POINT_WAIT,
     DK_POINT_PUT_BACK,
     DK_POINT_FORESEEN,
-    DK_POINT_MENDED
+    DK_POINT_MENDED,
+    DK_POINT_LEDGER /* between two stores of one who changes leases */
 };
 #ifdef DK_FAULTS
 void dk_fault(int point);

@@ -1,6 +1,6 @@
 /* internal.h: what the engine's own files share. A segment is laid out as
  *
- *     header | slots, one a worker | members, one a rank | stripe locks | center | state 1 | state 2 ... | undo areas
+ *     header | slots, one a worker | members, one a rank | leases | stripe locks | center | state 1 | state 2 ... | undo areas
  *
  * Slots and stripe locks stand on cache lines of their own (128 bytes: the prefetcher fetches lines in pairs). Undo areas are those
  * of guests, then one a slot, which gets its memory when it is claimed: most slots never are. */
@@ -40,7 +40,7 @@ typedef struct dk_header {
     uint64_t magic;
     uint32_t layout_version, mutex_bytes;
     dk_layout layout;
-    uint64_t stripes, bytes, slots_at, members_at, stripes_at, vectors_at, vector_bytes;
+    uint64_t stripes, bytes, slots_at, members_at, ledger_at, stripes_at, vectors_at, vector_bytes;
     uint64_t undo_at, undo_bytes, undo_block; /* bytes of an area; elements of a vector that it has room for, 0: no areas */
     uint64_t fixed;                           /* bytes that are there from the beginning: all but the areas of slots */
     dk_space space;
@@ -219,6 +219,8 @@ dk_status dk_file_reserve(int fd, const char *name, uint64_t at, uint64_t bytes)
 void dk_undo_mend(dk_center *center, uint64_t stripe);
 void dk_undo_put_back(const dk_center *center, const dk_undo *area);
 dk_status dk_lock_init(pthread_mutex_t *lock); /* robust, and shared by processes */
+/* error: OUT, as of pthread_mutex_lock; ETIMEDOUT too. */
+dk_status dk_lock_take(const dk_center *center, pthread_mutex_t *lock, double timeout_s, int *error);
 dk_status dk_stripe_lock(dk_center *center, uint64_t stripe, uint32_t holder, double timeout_s);
 /* DK_TIMEOUT, without a sentence, when another holds it. */
 dk_status dk_stripe_try(dk_center *center, uint64_t stripe, uint32_t holder);

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "ledger.h"
 
 static uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
@@ -29,7 +29,8 @@ void dk_layout_plan(dk_header *header, const dk_layout *layout) {
     header->stripes = (layout->length + layout->stripe_length - 1) / layout->stripe_length;
     header->slots_at = round_up(sizeof *header, DK_LINE);
     header->members_at = header->slots_at + layout->slots * sizeof(dk_slot);
-    header->stripes_at = round_up(header->members_at + layout->slots * sizeof(uint32_t), DK_LINE);
+    header->ledger_at = round_up(header->members_at + layout->slots * sizeof(uint32_t), DK_LINE);
+    header->stripes_at = round_up(header->ledger_at + dk_ledger_bytes(layout), DK_LINE);
     header->vectors_at = round_up(header->stripes_at + header->stripes * sizeof(dk_stripe), DK_PAGE);
     header->vector_bytes = round_up(layout->length * layout->itemsize, DK_PAGE);
     header->undo_block = undo_block(layout);

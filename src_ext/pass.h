@@ -26,8 +26,9 @@ typedef struct pass {
     dk_worker *worker;
     segments weights;
     uint32_t item;
-    uint64_t split;   /* elements from here on are statistics */
-    uint32_t written; /* bits of the vectors of the segment that it writes, as dk_vector counts them */
+    uint64_t split;       /* elements from here on are statistics */
+    uint32_t written;     /* bits of the vectors of the segment that it writes, as dk_vector counts them */
+    struct dk_hold *hold; /* whose leases it settles; NULL: none */
 } pass;
 
 /* The kernel of the statistics writes one vector, too. */
@@ -85,7 +86,7 @@ static inline pass pass_of(dk_call *call, size_t count, void *const *addresses, 
     dk_center *center = call->worker->center;
     const dk_layout *layout = &center->layout;
     segments weights = {count, addresses, lengths};
-    return (pass){call, center, call->worker, weights, layout->itemsize, layout->length - call->statistic.length, written_by(call)};
+    return (pass){call, center, call->worker, weights, layout->itemsize, layout->length - call->statistic.length, written_by(call), NULL};
 }
 
 #endif

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "ledger.h"
 
 static dk_status map(dk_center *center, uint64_t bytes) {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, center->fd, 0);
@@ -61,6 +61,7 @@ static dk_status fill(dk_center *center, const dk_header *planned, const void *i
     dk_layout_find(center);
     for (uint64_t i = 0; i < header->stripes; i++)
         DK_CHECK(dk_lock_init(&center->stripes[i].lock));
+    DK_CHECK(dk_lock_init(&dk_ledger_of(center)->lock));
     for (int i = 0; i < DK_GUESTS; i++)
         DK_CHECK(dk_lock_init(&header->guests[i]));
     memcpy(dk_vector(center, 0), initial, header->layout.length * header->layout.itemsize);

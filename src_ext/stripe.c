@@ -64,6 +64,11 @@ static dk_status lock_slowly(const dk_center *center, pthread_mutex_t *lock, dou
     return DK_OK;
 }
 
+dk_status dk_lock_take(const dk_center *center, pthread_mutex_t *lock, double timeout_s, int *error) {
+    *error = pthread_mutex_trylock(lock);
+    return *error == EBUSY ? lock_slowly(center, lock, timeout_s, error) : DK_OK;
+}
+
 /* What an attempt at the lock came to. */
 static dk_status settle(dk_center *center, uint64_t index, uint32_t holder, int error) {
     dk_stripe *stripe = &center->stripes[index];

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "ledger.h"
 
 #define DK_CLAIM_PATIENCE 60.0 /* seconds for a stripe that the slot's former owner died in */
 
@@ -26,7 +26,8 @@ static dk_status make_ready(dk_worker *worker) {
     dk_center *center = worker->center;
     uint64_t bytes = center->header->undo_bytes, at = center->header->fixed + worker->slot * bytes;
     DK_CHECK(dk_file_reserve(worker->fd, center->name, at, bytes));
-    return dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE);
+    DK_CHECK(dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE));
+    return dk_lease_reclaim(center, worker->slot);
 }
 
 static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {

@@ -17,6 +17,8 @@ QUESTIONS = {  # the first that matches a key; ratios to others are how many tim
     "*/accuracy/elephas*": None,
     "exchange_share*": "less",
     "latency_*": "less",
+    "leases/throughput*": "more",
+    "leases/slow_worker*": "less",
     "replica_vs_flat/*": "less",
     "merge_vs_allreduce/*": "less",
     "merge_bytes_*": "less",

@@ -14,7 +14,7 @@ from dkcore.version import VERSION
 
 __all__ = ["Manifest", "Saved", "assemble", "find"]
 
-FORMAT = 1  # of manifests and parts; a higher one is of newer code
+FORMAT = 2  # of manifests and parts; a higher one is of newer code
 CHECKSUM = "checksum"
 
 
@@ -29,6 +29,8 @@ class Manifest:
             `dkcore.merge.cut`.
         ranks: of each rank that had a part, where it stood: its rank, epoch, step in the epoch, steps, exchanges.
         nodes: how many nodes had a center; merges: the merge after which each copied it.
+        leases: of each node, where batches are leased: those of an epoch, the next ticket, the ranges below it that were unsettled when
+            the center was copied, and whether it is exact: no exchange came between.
         settings: of the job; empty for a script.
         parts: size in bytes and SHA-256, by the name of the file.
     """
@@ -44,6 +46,7 @@ class Manifest:
     merges: list[int]
     ranks: list[dict[str, Any]]
     parts: dict[str, dict[str, Any]]
+    leases: list[dict[str, Any] | None] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     time: float = field(default_factory=time.time)
     dkcore: str = VERSION
@@ -160,4 +163,5 @@ def of_records(name: str, common: dict[str, Any], records: list[dict[str, Any]],
     known = {part: {key: record[key] for key in ("size", "sha256")} for part, record in zip(parts, records, strict=True)}
     stated = {key: common[key] for key in ("digest", "size", "dtype", "statistics", "rule", "adds", "nodes")}
     merges = [each["merge"] for each in about[:nodes]]
-    return Manifest(number=number_of(name), merges=merges, ranks=about[nodes:], parts=known, settings=settings, **stated)
+    leases = [each.get("leases") for each in about[:nodes]]
+    return Manifest(number=number_of(name), merges=merges, leases=leases, ranks=about[nodes:], parts=known, settings=settings, **stated)

@@ -18,7 +18,7 @@ from dkcore.arrays import Array
 from dkcore.data.arrow_columns import Pieces
 from dkcore.data.shard import Shard
 
-__all__ = ["Batches", "dataset"]
+__all__ = ["Batch", "Batches", "batches_ahead", "dataset", "each", "gathers", "native_takes", "untuned"]
 
 AHEAD, BLOCK = 64, 4 << 20  # batches, and bytes, that are taken at once where that is faster
 NO_BLOCK = (-1, ())
@@ -116,8 +116,7 @@ def tensorflow_dataset(
     """The batches of a shard for TensorFlow."""
     import tensorflow as tf
 
-    # Keras' own path makes tuples of lists too: tf.data takes a list for a tensor.
-    takes = tree.map_structure(native_gather, tree.lists_to_tuples(gathers(shard, scale)))
+    takes = native_takes(shard, scale)
     which = itertools.count().__next__ if given is None else given
     steps, ahead = shard.steps(batch_size), batches_ahead(shard, batch_size)
 
@@ -143,11 +142,24 @@ def tensorflow_dataset(
             return tf.data.Dataset.range(steps).map(lambda step: taken(step, batch_size))
         return tf.data.Dataset.range(-(-steps // ahead)).flat_map(block)
 
+    dataset = tf.data.Dataset.range(1).flat_map(epoch)
+    return untuned(dataset.apply(tf.data.experimental.assert_cardinality(steps)))
+
+
+def untuned(dataset: Any) -> Any:
+    """A dataset of TensorFlow without its autotuner and its optimizations."""
+    import tensorflow as tf
+
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    dataset = tf.data.Dataset.range(1).flat_map(epoch)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).with_options(options)
+    return dataset.with_options(options)
+
+
+def native_takes(shard: Shard, scale: float | None) -> Any:
+    """The structure of a batch, with what gathers in TensorFlow's graph at each leaf."""
+    # Keras' own path makes tuples of lists too: tf.data takes a list for a tensor.
+    return tree.map_structure(native_gather, tree.lists_to_tuples(gathers(shard, scale)))
 
 
 def batches_ahead(shard: Shard, batch_size: int) -> int:

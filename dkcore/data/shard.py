@@ -1,6 +1,6 @@
 """The part of the training data that one rank trains on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dkcore.data.arrays import KEYS, Nested, checked, first_leaf, map_arrays, re
 from dkcore.data.arrow_columns import Pieces
 from dkcore.errors import DataError, expected
 
-__all__ = ["Shard"]
+__all__ = ["NodeShard", "Shard"]
 
 
 class Shard:
@@ -57,12 +57,46 @@ class Shard:
         and epoch: in MNIST's file every other digit was written by another group of people, and is harder. The epochs of all
         ranks, which need not be at the same time, still make up the whole.
         """
-        rows = np.arange(self.rank, self.total, self.size)
         if not shuffle:
-            return rows
+            return np.arange(self.rank, self.total, self.size)
+        rows = self.drawn(self.rank, epoch, seed)
+        return np.random.default_rng([seed, epoch, self.rank]).permutation(rows)
+
+    def drawn(self, rank: int, epoch: int, seed: int) -> Array:
+        """The samples that fall to a rank in an epoch, before they are put in order."""
+        rows = np.arange(rank, self.total, self.size)
         whole = self.total // self.size  # neighbourhoods; the ranks of the last one that is not whole keep their places
         turns = np.random.default_rng([seed, epoch]).integers(self.size, size=whole)
-        rows[:whole] += (self.rank + turns) % self.size - self.rank
+        rows[:whole] += (rank + turns) % self.size - rank
+        return rows
+
+
+class NodeShard(Shard):
+    """The part of the training data that the ranks of a node train on together, in one order.
+
+    Args:
+        shard: of one of them. ranks, size: the parts that are theirs, of so many parts. node: its number. sharers: how many ranks.
+
+    Attributes:
+        even: whether the part depends on the number of nodes alone, not on that of ranks.
+    """
+
+    def __init__(self, shard: Shard, ranks: Sequence[int], size: int, *, node: int = 0, sharers: int = 1):
+        self.node, self.sharers, self.even = node, sharers, len(ranks) == 1
+        self.arrays, self.total, self.size = shard.arrays, shard.total, size
+        self.ranks, self.rank = sorted(ranks), min(ranks)
+        self.samples = sum(len(range(rank, self.total, self.size)) for rank in self.ranks)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What another process makes the same of, beside the arrays."""
+        return {"ranks": self.ranks, "size": self.size, "node": self.node, "sharers": self.sharers}
+
+    def rows(self, epoch: int = 0, *, shuffle: bool = True, seed: int = 0) -> Array:
+        """The samples of all these ranks in the order of an epoch, each once: int64 indices into `arrays`."""
+        if not shuffle:
+            return np.sort(np.concatenate([np.arange(rank, self.total, self.size) for rank in self.ranks]))
+        rows = np.concatenate([self.drawn(rank, epoch, seed) for rank in self.ranks])
         return np.random.default_rng([seed, epoch, self.rank]).permutation(rows)
 
 

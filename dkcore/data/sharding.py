@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkcore.data.arrays import SIDECAR, read, read_pieces
-from dkcore.data.shard import Shard
+from dkcore.data.shard import NodeShard, Shard
 from dkcore.errors import DataError, expected
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dkcore.ranks.world import World
 
-__all__ = ["shards"]
+__all__ = ["node_shard", "shards"]
 
 CHUNK = 4 << 20  # bytes of a message
 TAG = 4  # of what is sent here
@@ -46,6 +46,21 @@ def shards(directory: Path | str, world: "World") -> tuple[Shard, Shard | None]:
     arrays = read_pieces(content | {"pieces": {"train": files, "test": tests}})
     train = Shard(arrays, together.index(world.rank), len(together))
     return train, Shard(arrays, part="test") if tests else None
+
+
+def node_shard(shard: Shard, world: "World") -> NodeShard:
+    """What the ranks of this node train on together; all ranks of it call this. DataError when they do not see each other's rows."""
+    ranks = world.node.allgather(shard.rank)
+    if len(set(ranks)) < len(ranks):
+        advice = "Put the rows where all ranks of a node can read them, or pass sharding='fixed'."
+        raise DataError(expected("rows that all ranks of a node can read", "some that only one rank can", advice))
+    node = world.node.bcast(world.leaders.rank if world.leaders is not None else None)
+    even = len(set(world.comm.allgather(len(ranks)))) == 1
+    if shard.size == len(ranks):  # all rows are here
+        ranks, size = [0], 1
+    else:
+        ranks, size = ([node], world.nodes) if even else (ranks, shard.size)
+    return NodeShard(shard, ranks, size, node=node, sharers=world.node_size)
 
 
 def pool(everyone: list[dict[str, Any]], world: "World") -> list[list[int]]:

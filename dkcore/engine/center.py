@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkcore.arrays import Array
+from dkcore.engine.leases import Leased
 from dkcore.engine.load import Exchanging, engine
 from dkcore.engine.segments import Closed, full_name, itemsize_of, sweep_orphans, validate_memory
 from dkcore.engine.worker import COUNTED, Worker, validated
@@ -31,7 +32,7 @@ MERGE_PATIENCE = 1.0  # seconds
 known: "WeakSet[NodeCenter]" = WeakSet()  # all of this process
 
 
-class NodeCenter(Exchanging):
+class NodeCenter(Exchanging, Leased):
     """The center of one node, which knows nothing of other ranks and nodes; see `dkcore.Center`."""
 
     def __init__(self, segment: "Segment", name: str):

@@ -9,6 +9,7 @@ import numpy as np
 from dkcore.arrays import Array
 from dkcore.engine.compile import Kernel, compile_kernel
 from dkcore.engine.emit import only_read
+from dkcore.engine.leases import FOREVER
 from dkcore.engine.load import engine
 from dkcore.engine.merge_formulas import FORMULAS
 from dkcore.engine.roles import role_of
@@ -185,6 +186,14 @@ class Worker:
     def resume(self, exchanges: int, epoch: int, step: int, steps: int) -> None:
         """Before the first exchange: take over from a worker that had made so many and stood there."""
         self.slot.resume(exchanges, epoch, step, steps)
+
+    def lease(self, most: int, until: int = FOREVER) -> tuple[int, int]:
+        """The next batches to train, of one epoch, at most so many, with tickets below ``until``: (first, count); count 0 for none.
+
+        They are trained in the order in which they are leased. An exchange whose ``call.settles`` says so settles them; what is not
+        settled when this worker ends, however it does, is leased again by others.
+        """
+        return self.slot.lease(most, until)
 
     def report(self, *, steps: int = 0, samples: int = 0, epoch: int = 0, total_samples: int = 0, loss: float = float("nan")) -> None:
         """Tell monitors how far this worker is."""

@@ -12,7 +12,7 @@ Design:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,24 +24,28 @@ from dkcore.formula.rule import Rule
 from dkcore.formula.synchronous import Synchronous
 
 if TYPE_CHECKING:
+    from dkcore._engine import LeasesView
     from dkcore.checkpoints.manifest import Saved
     from dkcore.engine.center import NodeCenter
     from dkcore.merge.rounds import Rounds
     from dkcore.ranks.requests import Requests
 
-__all__ = ["Cut", "Start", "adds_of", "copy_of", "resume", "start_of"]
+__all__ = ["Cut", "Start", "adds_of", "copy_of", "copy_with_leases", "resume", "start_of"]
+
+
+TRIES = 8  # until no exchange comes between
 
 
 class Cut:
     """The copies of one node, on its leader, which the thread of the merge takes.
 
     taken: the number of the checkpoint of the last copy, twice, and 1 more if it was the last one. keep: called with the number, the
-    number of the merge, and the arrays.
+    number of the merge, the arrays, and what `copy_with_leases` says of leases.
     """
 
     def __init__(self, requests: "Requests"):
         self.requests, self.taken = requests, 0
-        self.keep: Callable[[int, int, dict[str, Array]], None] | None = None
+        self.keep: Callable[[int, int, dict[str, Array], dict[str, Any] | None], None] | None = None
 
     @property
     def wanted(self) -> int:
@@ -57,8 +61,29 @@ class Cut:
         if wanted <= self.taken or self.keep is None:
             return
         self.taken = wanted
-        self.keep(wanted >> 1, rounds.round.number, copy_of(rounds.center, rounds))
+        self.keep(wanted >> 1, rounds.round.number, *copy_with_leases(rounds.center, rounds))
         self.requests.begin(wanted >> 1, bool(wanted & 1))
+
+
+def copy_with_leases(center: "NodeCenter", rounds: "Rounds | None" = None) -> tuple[dict[str, Array], dict[str, Any] | None]:
+    """As `copy_of`, and what is unsettled in it, for the manifest; None where no batches are leased.
+
+    An exchange that comes between the two would be in the one, and not in the other: then both are done again, a few times.
+    """
+    ranges, before = center.unsettled()
+    if not before["batches"]:
+        return copy_of(center, rounds), None
+    for _ in range(TRIES):
+        ranges, before = center.unsettled()
+        arrays, after = copy_of(center, rounds), center.leases
+        exact = settled(before) == settled(after) and not before["under_way"] + after["under_way"]
+        if exact:
+            break
+    return arrays, {"batches": before["batches"], "next": before["next"], "unsettled": ranges.tolist(), "exact": exact}
+
+
+def settled(leases: "LeasesView") -> int:
+    return leases["next"] - leases["held"] - leases["waiting"]
 
 
 def copy_of(center: "NodeCenter", rounds: "Rounds | None" = None) -> dict[str, Array]:

@@ -35,7 +35,8 @@ class Again:
     exchanges: that are in the center. epoch, step, steps: where the last of them left off: batches of the epoch, steps in all; or the
     epoch is None: nothing was trained yet. histogram: of staleness, as of a slot. center: its name. over: train no more, but deliver.
     guest: it has joined a job that runs, and is no rank. ahead: exchanges that its slot shows from the beginning, so that nobody waits
-    for it. account: for the report, see `dkcore.seats.account`.
+    for it. account: for the report, see `dkcore.seats.account`. lacked: samples by which short batches were short, where they are leased.
+    node_rows: of a guest, where batches are leased: the arguments of the `NodeShard` that it shares.
     """
 
     center: str
@@ -48,6 +49,8 @@ class Again:
     guest: bool = False
     ahead: int = 0
     account: dict[str, int] = field(default_factory=dict)
+    lacked: int = 0
+    node_rows: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Brief:
 
     directory: str
     world: dict[str, Any]
+    node_ranks: list[int]
     numbers: int
     log: str | None
     nodes_place: int | None
@@ -141,9 +145,10 @@ class SeatedRoll:
 
 @dataclass
 class SeatedWorld(World):
-    """line: to the seat. again: what there is to take over; None for the first worker of a seat."""
+    """line: to the seat. again: what there is to take over; None for the first worker of a seat. neighbours: the ranks of the node."""
 
     line: Line = field(kw_only=True, repr=False)
+    neighbours: list[int] = field(kw_only=True, default_factory=list)
     again: Again | None = field(kw_only=True, default=None)
 
     @classmethod
@@ -156,10 +161,16 @@ class SeatedWorld(World):
         leaders: Any = None if place is None else SeatedComm(line, "leaders", place, len(fields["names"]))
         roll: Any = SeatedRoll(line)
         requests = Requests(Numbers(numbers, brief.numbers))
-        world = cls(**fields, comm=comm, node=node, leaders=leaders, roll=roll, closers=[], requests=requests, line=line, again=brief.again)
+        world = cls(**fields, comm=comm, node=node, leaders=leaders, roll=roll, closers=[], requests=requests, line=line, again=brief.again,
+                    neighbours=brief.node_ranks)  # fmt: skip
         world.tolerant = brief.tolerant
         worlds.opened = world
         return world
+
+    @property
+    def node_ranks(self) -> list[int]:
+        """The ranks of this node; their seats' liveness is not this process' business."""
+        return self.neighbours
 
     @property
     def center(self) -> str | None:

@@ -33,10 +33,16 @@ def slot_of(center: "Center", pid: int) -> "SlotView | None":
     return max(mine, key=lambda slot: slot["started"], default=None)
 
 
-def after_death(center: "Center", before: Again, slot: "SlotView | None", account: Account, batch_size: int) -> Again:
-    """What the next worker takes over, when one that had taken over ``before`` died and left a slot; counts what is in doubt."""
+def after_death(center: "Center", before: Again, slot: "SlotView | None", account: Account, batch_size: int,
+                leased_from: int | None = None) -> Again:  # fmt: skip
+    """What the next worker takes over, when one that had taken over ``before`` died and left a slot; counts what is in doubt.
+
+    leased_from: where batches are leased, the steps before this seat began.
+    """
     if slot is None:
         return before
+    if leased_from is not None and slot["samples"]:
+        before = dataclasses.replace(before, lacked=(slot["steps"] - leased_from) * batch_size - slot["samples"])
     histogram = [int(each) for each in slot["histogram"]]
     if before.histogram:
         histogram = [mine + others for mine, others in zip(histogram, before.histogram, strict=True)]

@@ -38,7 +38,7 @@ class Calls:
         center, membership: from the moment on that workers share a center. before_finish: called before this rank finishes.
     """
 
-    def __init__(self, job: "Job", world: "World", keep_cut: Callable[["Calls", int, int, dict[str, Any]], None]):
+    def __init__(self, job: "Job", world: "World", keep_cut: Callable[["Calls", int, int, dict[str, Any], dict[str, Any] | None], None]):
         self.job, self.world, self.keep_cut = job, world, keep_cut
         self.kept: list[Kept] = []
         self.merging = Merging()

@@ -3,8 +3,8 @@
 Design:
 (a) A guest attaches to the center by its name, and trains from the epoch where the agent's own worker is to the last one. It is asked by
     none of MPI's calls: what others agreed on before the training it takes from the job's directory.
-(b) Its rows are one of each `workers` neighbouring rows, as a rank's, but of a draw of its own. So with guests rows count more than once
-    an epoch.
+(b) Where batches are leased it leases them as the others do. With fixed shards its rows are one of each `workers` neighbouring rows, as a
+    rank's, but of a draw of its own: then rows count more than once an epoch.
 (c) When the agent's own worker has finished, guests are asked to leave, and the agent waits for them before the center is final.
 (d) A guest that is killed, or fails, is told and counted, and not followed by another.
 """
@@ -99,7 +99,7 @@ class Guests:
     def join(self, workers: int) -> list[int]:
         """Start so many; their ranks, which are numbers that no other worker of the job has."""
         center = self.calls.center
-        assert center is not None
+        assert center is not None and self.calls.beginning is not None
         free = center.slots_count - center.counts["live"]
         if workers > free:
             raise DkcoreError(expected(f"at most {free} more workers on this node", workers, "Its center has no more slots."))
@@ -110,7 +110,8 @@ class Guests:
             self.count += 1
             slowest = center.segment.pulse()["slowest"]
             ahead = 0 if slowest == NOBODY else slowest
-            again = Again(center.name, epoch=self.epoch(), guest=True, ahead=ahead, account={"joined": 1})
+            rows = self.calls.beginning["node_rows"]
+            again = Again(center.name, epoch=self.epoch(), guest=True, ahead=ahead, account={"joined": 1}, node_rows=rows)
             numbers = os.memfd_create("dkcore-guest")
             self.here[self.start(again, rank, numbers, GuestCalls(self.calls, rank))] = rank, numbers, again
             ranks.append(rank)
@@ -144,7 +145,9 @@ class Guests:
         print(f"dkcore: worker {rank}, which had joined, {how}. Training goes on without it.", flush=True)
         if calls.beginning is not None:
             account = Account(deaths=int(not word), joined=1)
-            left = after_death(self.calls.center, again, slot_of(self.calls.center, worker.pid), account, self.job.batch_size)
+            leased_from = calls.beginning["begin"][1] if self.job.leases else None
+            slot = slot_of(self.calls.center, worker.pid)
+            left = after_death(self.calls.center, again, slot, account, self.job.batch_size, leased_from)
             with contextlib.suppress(OSError):
                 write_lost(self.job, self.world, calls, left, account, rank=rank)
 

@@ -18,14 +18,18 @@ __all__ = ["write_lost"]
 
 
 def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", account: "Account", rank: int | None = None) -> int:
-    """Write sums and history of a rank, and say that it trains no more; how many rows of its training are left."""
+    """Write sums and history of a rank, and say that it trains no more; how many rows of its training are left.
+
+    None are where batches are leased: the others train them.
+    """
     rank = world.rank if rank is None else rank
     began = calls.beginning
     assert began is not None  # or the job would have ended
     history = History(notes_of(job.home, rank))
     samples, begin = began["samples"], began["begin"]
-    sums = counted(job, history.records, samples, begin)
-    rows: int = 0 if again.guest else max((job.epochs - begin[0]) * samples - sums["samples"], 0)
+    leased = (lambda steps: steps * job.batch_size - (again.lacked if steps else 0)) if job.leases else None
+    sums = counted(job, history.records, samples, begin, leased)
+    rows: int = 0 if again.guest or job.leases else max((job.epochs - begin[0]) * samples - sums["samples"], 0)
     said = dataclasses.asdict(account) | {"rows_lost": account.rows_lost + rows}
     put_sums(job.home, rank, sums | {
         "exchanges": again.exchanges, "histogram": list(again.histogram), "evaluation_seconds": 0.0, "level": "",

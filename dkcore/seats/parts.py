@@ -25,7 +25,7 @@ class NodeParts:
         self.queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
 
-    def keep(self, calls: "Calls", number: int, merge: int, arrays: dict[str, Any]) -> None:
+    def keep(self, calls: "Calls", number: int, merge: int, arrays: dict[str, Any], leases: dict[str, Any] | None) -> None:
         """Have a copy of the node written; the thread of the merge calls this."""
         if self.location is None or calls.center is None:
             return
@@ -34,7 +34,7 @@ class NodeParts:
             self.thread.start()
         node = self.world.leaders.rank if self.world.leaders is not None else 0
         said = about(calls.center, self.world.nodes, self.world.size, merge)
-        self.queue.put((name_of(number), node_part(node), arrays, said))
+        self.queue.put((name_of(number), node_part(node), arrays, said | {"leases": leases}))
 
     def run(self) -> None:
         assert self.location is not None

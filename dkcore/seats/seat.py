@@ -125,8 +125,9 @@ class Seat:
         place = world.leaders.rank if world.leaders is not None and not guest else None
         log = log if guest else self.log
         brief = Brief(
-            directory=str(self.job.home), world={name: getattr(world, name) for name in names} | more, numbers=first,
-            log=None if log is None else str(log), nodes_place=place, again=again, tolerant=self.job.on_node_loss == "shrink",
+            directory=str(self.job.home), world={name: getattr(world, name) for name in names} | more, node_ranks=world.node_ranks,
+            numbers=first, log=None if log is None else str(log), nodes_place=place, again=again,
+            tolerant=self.job.on_node_loss == "shrink",
         )  # fmt: skip
         environment = importable(without_mpi(os.environ))
         cpus = self.starter.cpus if guest else os.sched_getaffinity(0)  # a guest goes where there is room
@@ -203,7 +204,7 @@ class Seat:
             return
         account.deaths += 1
         before = self.again or Again(calls.center.name)
-        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size)
+        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size, self.leased_from)
         if calls.membership is not None:
             calls.membership.leave_rounds()
         self.inbox.put("stand in")
@@ -215,6 +216,12 @@ class Seat:
             self.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
         else:
             self.go_on_without(text)
+
+    @property
+    def leased_from(self) -> int | None:
+        """Where batches are leased, the steps before this seat began."""
+        assert self.calls.beginning is not None
+        return self.calls.beginning["begin"][1] if self.job.leases else None
 
     def go_on_without(self, text: str) -> None:
         """Nobody waits for a worker of this seat any longer. The first rank gets one more, that trains nothing: it delivers."""

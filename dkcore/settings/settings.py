@@ -24,6 +24,7 @@ from dkcore.settings.setting import Argument, internal, setting, settings_of
 __all__ = ["SEEDS", "Settings"]
 
 WORKER_LOSS = ("stop", "restart", "shrink")
+SHARDINGS = ("fixed", "dynamic")
 SEEDS = 2**32  # what numpy and the frameworks take for a seed is below it
 
 
@@ -70,6 +71,12 @@ def seconds(name: str, value: Any) -> float:
 def worker_loss(_: str, value: Any) -> str:
     if value not in WORKER_LOSS:
         raise ValueError(expected("on_worker_loss of stop, restart or shrink", repr(value), "It is for workers that are killed."))
+    return str(value)
+
+
+def sharding_of(_: str, value: Any) -> str:
+    if value not in SHARDINGS:
+        raise ValueError(expected(f"sharding of {' or '.join(SHARDINGS)}", repr(value), "See docs/training.md."))
     return str(value)
 
 
@@ -167,6 +174,9 @@ class Settings:
     shuffle: bool = setting(
         True, "Shuffle the rows, anew each epoch.", check=truth, option=Option(help="Anew each epoch."), keyword=Argument(train=True),
         param=Argument(after="class_weight"))
+    sharding: str = setting(
+        "fixed", "How rows are divided: fixed, each worker has its part of an epoch; or dynamic, workers of a node take what comes next.",
+        check=sharding_of, option=Option(help="Of rows among workers.", choices=SHARDINGS), param=None)
     check_finite: bool = setting(True, "Stop at NaN and infinity.", check=truth, param=None)
     max_staleness: int | None = setting(
         None, "Exchanges that a worker may be ahead of the slowest.", check=staleness, unit="exchanges", unset="any", param=None)

@@ -43,7 +43,7 @@ class Checkpoint(Callback):
         if interval and self.recorder.world.rank == 0 and self.exchange.exchanges >= self.counted + interval:
             self.counted = self.exchange.exchanges
             self.recorder.begin()
-        if self.exchange.epoch_steps < self.per_epoch:  # or the end of the epoch comes at once
+        if self.exchange.leases is not None or self.exchange.epoch_steps < self.per_epoch:  # or the end of the epoch comes at once
             self.look(self.exchange.epoch, self.exchange.epoch_steps)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -78,4 +78,5 @@ class Checkpoint(Callback):
         return {
             "rank": self.recorder.world.rank, "epoch": epoch, "step": step, "steps": exchange.steps, "exchanges": exchange.exchanges,
             "pending": exchange.pending, "origin": self.origin, "per_epoch": self.per_epoch,
+            "leases": [] if exchange.leases is None else exchange.leases.pending(),
         }  # fmt: skip

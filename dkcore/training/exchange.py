@@ -16,6 +16,7 @@ from dkcore.registry import rule_of
 from dkcore.replica.replica import Replica
 from dkcore.report.history import History
 from dkcore.training.callback import Callback, Logs
+from dkcore.training.leasing import Leases
 
 if TYPE_CHECKING:
     from dkcore._engine import Call
@@ -97,6 +98,7 @@ class Exchange(Callback):
         self.histogram = np.zeros(0, np.uint64)
         self.held: Array | None = None  # the weights after the last exchange of an epoch
         self.resting = False  # whether the batch that comes was trained before, see `dkcore.training.position`
+        self.leases: Leases | None = None  # of this worker, where batches are leased
         self.done = (-1, 0)  # an epoch, and the steps of it that were taken before this training
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -110,7 +112,7 @@ class Exchange(Callback):
         if membership is not None and (membership.synchronous or membership.nodes > 1) and self.center.statistics != statistics:
             what = f"a center of which the last {statistics} elements are statistics, as of the model"
             raise LayoutError(expected(what, f"the last {self.center.statistics}", "Make it by Center.of(model, world), not of an array."))
-        self.worker = self.center.worker(self.rank)
+        self.worker = self.center.worker(self.rank) if self.leases is None else self.leases.join(self.rank)
         scalars = self.synchronous.part(self.formula, self.scalars) if self.synchronous else self.scalars
         self.call = self.worker.call(
             self.formula, p=None, kernel=None, check_finite=self.check_finite, timeout=self.timeout, max_staleness=self.max_staleness,
@@ -132,7 +134,8 @@ class Exchange(Callback):
             history.on_train_end = lambda logs=None: self.end(history, logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.epoch, self.epoch_steps = epoch, self.done[1] if epoch == self.done[0] else 0
+        self.epoch = epoch if self.leases is None else min(epoch, self.epochs - 1)
+        self.epoch_steps = self.done[1] if epoch == self.done[0] else 0
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self.resting:
@@ -141,6 +144,8 @@ class Exchange(Callback):
         self.steps += taken
         self.epoch_steps += taken
         self.pending += taken
+        if self.leases is not None:
+            self.leases.step(taken)
         # At the end of an epoch at once, so that validation sees the center; on_epoch_end is for unknown lengths.
         if self.pending >= self.window or self.epoch_steps == (self.params or {}).get("steps"):
             self.exchange(logs)
@@ -199,11 +204,14 @@ class Exchange(Callback):
         if "window" in self.call.names:
             self.call.set("window", self.pending)
         self.worker.place(self.epoch, self.epoch_steps, self.steps)
+        self.call.settles = 0 if self.leases is None else self.pending
         start = time.perf_counter()
         try:
             self.replica.run(self.call)
         except NotFiniteError as error:
             raise NotFiniteError(self.explain(error)) from error
+        if self.leases is not None:
+            self.leases.settle(self.pending)
         staleness = self.call.staleness
         if self.synchronous:
             staleness = 0.0  # all move from the same center
@@ -227,6 +235,8 @@ class Exchange(Callback):
         seen = min(self.epoch_steps * self.batch_size, self.samples_per_epoch)
         samples = self.epoch * self.samples_per_epoch + seen
         total = self.epochs * self.samples_per_epoch
+        if self.leases is not None:
+            samples, total = self.leases.samples_in(self.steps - self.leases.start_steps), total // self.leases.sharers
         self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=total, loss=loss)
 
     @property

@@ -87,6 +87,8 @@ class Job(Settings):
         if self.checkpoint_every is not None and self.checkpoint is None and not self.travels:
             advice = "Pass checkpoint=, too."
             raise ValueError(expected("a folder for checkpoints", f"checkpoint_every={self.checkpoint_every!r} alone", advice))
+        if self.apart and self.sharding != "fixed":
+            raise ValueError(expected("sharding='fixed' for an ensemble", repr(self.sharding), "Each member has its own part of the rows."))
         self.refuse_two_beginnings()
 
     def refuse_two_beginnings(self) -> None:
@@ -115,6 +117,11 @@ class Job(Settings):
     def the_rule(self) -> Rule | Synchronous:
         """The rule or the synchronous method itself."""
         return rule_of(self.rule)
+
+    @property
+    def leases(self) -> bool:
+        """Whether workers lease batches from each other."""
+        return self.sharding == "dynamic"
 
     @property
     def apart(self) -> bool:

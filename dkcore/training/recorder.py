@@ -26,7 +26,7 @@ from dkcore.checkpoints.manifest import assemble
 from dkcore.checkpoints.part import node_part, rank_part
 from dkcore.checkpoints.schedule import Every
 from dkcore.errors import expected
-from dkcore.merge.cut import copy_of
+from dkcore.merge.cut import copy_with_leases
 from dkcore.merge.resuming import about, no_room, write_or_tell
 from dkcore.ranks.seated import again_of
 from dkcore.training.stopping import STOP
@@ -109,13 +109,14 @@ class Recorder:
         """Have this rank's part written; where no merge does it, a copy of the center, too."""
         self.seen = number
         if not self.merging and self.world.leader:
-            self.keep_cut(number, 0, copy_of(self.center))
+            self.keep_cut(number, 0, *copy_with_leases(self.center))
         self.parts.put((number, rank_part(self.world.rank), arrays, standing))
 
-    def keep_cut(self, number: int, merge: int, arrays: "dict[str, Array]") -> None:
+    def keep_cut(self, number: int, merge: int, arrays: "dict[str, Array]", leases: dict[str, Any] | None) -> None:
         """Have the part of this node written."""
         node = self.world.leaders.rank if self.world.leaders is not None else 0
-        self.parts.put((number, node_part(node), arrays, about(self.center, self.world.nodes, self.world.size, merge)))
+        said = about(self.center, self.world.nodes, self.world.size, merge)
+        self.parts.put((number, node_part(node), arrays, said | {"leases": leases}))
 
     def no_more(self) -> None:
         """All have trained: begin no checkpoint any longer. Other ranks may still have to answer for one."""

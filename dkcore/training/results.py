@@ -93,6 +93,7 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float], joi
     accuracy = next((value for name, value in test.items() if "acc" in name), None)
     seconds = max(rank["last"] - rank["evaluation_seconds"] for rank in busy) - min(rank["first"] for rank in busy)
     merges = [rank["merge"] for rank in ranks if rank["merge"]]
+    leases = [rank["leases"] for rank in ranks if rank.get("leases")]
     sent, plain = (sum(merge[name] for merge in merges) for name in ("bytes_sent", "bytes_plain"))
     return {
         "trainer": job.trainer,
@@ -119,6 +120,8 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float], joi
         "merge_bytes_sent": sent,
         "merge_bytes_ratio": sent / plain if plain else None,
         "merge_seconds": max((merge["seconds"] for merge in merges), default=0.0),
+        "batches_returned": sum(each["returned"] for each in leases),
+        "batches_in_doubt": sum(each["doubtful"] for each in leases),
         "test_loss": test.get("loss"),
         "test_accuracy": accuracy,
         "histograms": [rank["histogram"] for rank in ranks],

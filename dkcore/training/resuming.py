@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from dkcore.checkpoints.manifest import Saved, find
+from dkcore.checkpoints.manifest import Manifest, Saved, find
 from dkcore.checkpoints.part import rank_part
+from dkcore.data.shard import NodeShard, Shard
 from dkcore.errors import CheckpointError, expected
 from dkcore.ranks.seated import Again, again_of
 from dkcore.training import generators, worker_state
 from dkcore.training.callback import Callback, Logs
 from dkcore.training.exchange import Exchange
+from dkcore.training.lease_state import Restart, epochs_done, restart_of
 
 if TYPE_CHECKING:
     from dkcore.arrays import Array
-    from dkcore.data.shard import Shard
     from dkcore.ranks.world import World
     from dkcore.training.job import Job
 
@@ -30,7 +31,8 @@ class Beginning:
     Attributes:
         epoch, step: the first epoch, and the batches of it that are done. origin: the epoch from which steps are counted.
         saved: the checkpoint, if there is one. source: the rank whose optimizer this one takes. whole: whether it is the same rank, which
-            takes over everything. steps: since the origin. pending: those of them since the last exchange.
+            takes over everything. steps: since the origin. pending: those of them since the last exchange. leases: of this node, where
+            batches are leased and the checkpoint knows of them.
         again: what it takes over from a worker that died in its seat, which began at ``before``.
     """
 
@@ -42,6 +44,7 @@ class Beginning:
     whole: bool = False
     steps: int = 0
     pending: int = 0
+    leases: Restart | None = None
     again: Again | None = None
     before: "Beginning | None" = None
 
@@ -89,27 +92,46 @@ def beginning_of_job(job: "Job", world: "World", shard: "Shard") -> Beginning:
     if not ranks:
         advice = "It was written by Center.save: pass it to Center.of(..., resume=...)."
         raise CheckpointError(expected("a checkpoint of a job", f"{saved.location}, which has a center alone", advice))
-    if min(rank["epoch"] for rank in ranks) >= job.epochs:
+    if min(rank["epoch"] for rank in ranks) >= job.epochs and not any(each and each["unsettled"] for each in saved.manifest.leases):
         advice = "Raise --epochs, or num_epoch, to train further."
         raise CheckpointError(expected("a checkpoint with epochs left to do", f"{saved.location}, after all {job.epochs}", advice))
     origin = ranks[0]["origin"]
+    if isinstance(shard, NodeShard):
+        return leased_beginning(job, world, shard, saved, origin)
     mine = next((rank for rank in ranks if rank["rank"] == world.rank), None)
-    if mine is not None and len(ranks) == world.size:
+    if mine is not None and len(ranks) == world.size and not any(saved.manifest.leases):
         where = {name: mine[name] for name in ("epoch", "step", "steps", "pending")}
         return Beginning(origin=origin, saved=saved, source=world.rank, whole=True, **where)
     if job.apart:
         what, received = f"{len(ranks)} workers, as the checkpoint of this ensemble has", f"{world.size}"
         raise CheckpointError(expected(what, received, "Each member goes on from its own."))
     per_epoch = shard.steps(job.batch_size)
-    epoch, step = where_all(ranks, per_epoch)
+    epoch, step = where_all(saved.manifest, per_epoch)
     source = ranks[world.rank % len(ranks)]["rank"]
     return Beginning(epoch, step, origin, saved, source, steps=(epoch - origin) * per_epoch + step)
 
 
-def where_all(ranks: list[dict[str, Any]], per_epoch: int) -> tuple[int, int]:
+def leased_beginning(job: "Job", world: "World", shard: NodeShard, saved: Saved, origin: int) -> Beginning:
+    """The same where batches are leased: the node goes on with those that were unsettled."""
+    manifest, node, batches = saved.manifest, shard.node, shard.steps(job.batch_size)
+    before = {rank["rank"]: rank for rank in manifest.ranks}
+    same = len(before) == world.size and world.nodes == manifest.nodes and world.rank in before
+    orders = ("seed", "shuffle", "batch_size", *(() if shard.even else ("workers",)))
+    rows = all(manifest.settings.get(name) == getattr(job, name) for name in orders)
+    start = Restart(round(epochs_done(manifest) * batches))
+    if any(manifest.leases):
+        start = restart_of(manifest, node, world.nodes, batches, world.node_ranks if same else [], rows)
+    epoch = min(start.following // batches, job.epochs - 1)
+    if world.rank in start.held:
+        mine = before[world.rank]
+        return Beginning(epoch, 0, origin, saved, world.rank, True, mine["steps"], mine["pending"], start)
+    source = manifest.ranks[world.rank % len(manifest.ranks)]["rank"]
+    return Beginning(epoch, 0, origin, saved, source, steps=before.get(source, {}).get("steps", 0), leases=start)
+
+
+def where_all(manifest: Manifest, per_epoch: int) -> tuple[int, int]:
     """Epoch and step for a worker with so many steps an epoch: as far as the former ones were on average."""
-    far = [rank["epoch"] + rank["step"] / rank["per_epoch"] for rank in ranks if rank["per_epoch"]]
-    mean = sum(far) / len(far)
+    mean = epochs_done(manifest)
     epoch = math.floor(mean)
     step = round((mean - epoch) * per_epoch)
     return (epoch + 1, 0) if step >= per_epoch > 0 else (epoch, step)

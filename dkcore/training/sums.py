@@ -1,7 +1,7 @@
 """rank-N.json: what one rank did, for the report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["counted", "put_sums", "write_sums"]
 
 
-def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[int, int, int]) -> dict[str, Any]:
+def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[int, int, int],
+            samples_in: Callable[[int], int] | None = None) -> dict[str, Any]:  # fmt: skip
     """What a worker's records come to. One without samples has no first and no last exchange.
 
     samples: of an epoch of this worker. begin: the epoch where it began, its steps until then, and the epoch from which those are counted;
-    its samples are those since then.
+    its samples are those since then. samples_in: how many there are in so many steps since then, where batches are leased.
     """
     epoch_begun, steps_begun, origin = begin
     start = (epoch_begun, steps_begun, None)
@@ -31,6 +32,8 @@ def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[
     def seen(record: tuple[Any, ...]) -> int:
         """Samples that the worker had trained on at a record, in this run and before it."""
         epoch, step = int(record[0]) - origin, int(record[1])
+        if samples_in is not None:
+            return samples_in(step - steps_begun)
         per_epoch = -(-samples // job.batch_size)
         return epoch * samples + min((step - epoch * per_epoch) * job.batch_size, samples)
 
@@ -52,7 +55,8 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
     histogram = [int(each) for each in exchange.histogram]
     if taken_over is not None and taken_over.histogram:
         histogram = [mine + others for mine, others in zip(histogram, taken_over.histogram, strict=True)]
-    sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin)) | {
+    samples_in = None if exchange.leases is None else exchange.leases.samples_in
+    sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin), samples_in) | {
         "exchanges": exchange.exchanges,
         "histogram": histogram,
         "evaluation_seconds": sum(evaluation.durations[:-1]) if evaluation else 0.0,  # the last is after the last exchange
@@ -63,6 +67,7 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
         "merge": None if membership is None else membership.sums,
         "account": {} if taken_over is None else taken_over.account,
         "lost": taken_over is not None and taken_over.over,
+        "leases": exchange.center.leases if world.leader and job.leases else None,
     }
     put_sums(job.home, world.rank, sums)
 

@@ -9,11 +9,12 @@ import keras
 
 from dkcore.center import Center
 from dkcore.data import batches
-from dkcore.data.shard import Shard
-from dkcore.data.sharding import shards
+from dkcore.data.leased import Order, leased_dataset
+from dkcore.data.shard import NodeShard, Shard
+from dkcore.data.sharding import node_shard, shards
 from dkcore.frameworks import hide_tensorflow
 from dkcore.ranks.agreement import attempt, raise_once
-from dkcore.ranks.seated import SeatedWorld, begin_together, begun_at
+from dkcore.ranks.seated import SeatedWorld, again_of, begin_together, begun_at
 from dkcore.report.history import CENTER, History, notes_of
 from dkcore.settings.settings import SEEDS
 from dkcore.training import ensemble, keras_state
@@ -26,6 +27,8 @@ from dkcore.training.evaluation import Evaluation
 from dkcore.training.exchange import Exchange
 from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
+from dkcore.training.lease_state import begin_leases
+from dkcore.training.leasing import MORE_EPOCHS, Leases
 from dkcore.training.leaving import Leave
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
@@ -95,6 +98,10 @@ def prepare(job: "Job", world: "World") -> Part:
     )  # fmt: skip
     if isinstance(world, SeatedWorld):
         exchange.history = History(notes_of(job.home, world.rank))
+    if isinstance(shard, NodeShard) and shard.samples and not (begin.again and begin.again.over):
+        exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
+        exchange.leases.join(world.rank)
+        begin_leases(exchange.leases, begin, world)
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     if isinstance(world, SeatedWorld) and world.guest:  # checkpoints are of ranks
         return part
@@ -106,9 +113,12 @@ def prepare(job: "Job", world: "World") -> Part:
 
 def rows_of(job: "Job", world: "World") -> tuple[Shard, Shard | None]:
     """What this worker trains on, and evaluates on."""
-    if isinstance(world, SeatedWorld) and world.guest:
-        return Shard(job.home / "data", world.rank % world.size, world.size), None
-    return shards(job.home / "data", world)
+    again = again_of(world)
+    if again is not None and again.guest:
+        shard = Shard(job.home / "data", world.rank % world.size, world.size)
+        return (shard if again.node_rows is None else NodeShard(shard, **again.node_rows)), None
+    shard, test = shards(job.home / "data", world)
+    return (node_shard(shard, world) if job.leases else shard), test
 
 
 def prepare_keras(job: "Job", world: "World") -> None:
@@ -126,10 +136,14 @@ def fit(part: Part) -> None:
     restore = Restore(exchange, begin, job.learning_rate)
     position = Position(exchange, begin.epoch, begin.step, restore.wake)
     guest = isinstance(world, SeatedWorld) and world.guest
-    seed = (job.seed + world.rank) % SEEDS if guest else job.seed  # a draw of its own
-    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": seed, "epoch": position}
-    dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, **shuffled)
-    callbacks = [position, *callbacks_of(part, restore)]
+    seed = (job.seed + world.rank) % SEEDS if guest and exchange.leases is None else job.seed  # a draw of its own
+    shuffled: dict[str, Any] = {"shuffle": job.shuffle, "seed": seed}
+    if exchange.leases is None:
+        dataset = batches.dataset(part.shard, job.backend, job.batch_size, scale=job.scale, epoch=position, **shuffled)
+    else:
+        order = Order(part.shard, job.batch_size, **shuffled)
+        dataset = leased_dataset(order, exchange.leases, job.backend, scale=job.scale, class_weight=job.class_weight)
+    callbacks = [*([position] if exchange.leases is None else []), *callbacks_of(part, restore)]
     begin_together(world, beginning_for(part))
     if world.rank == 0:
         note = job.home / "center.draft"
@@ -146,11 +160,14 @@ def fit(part: Part) -> None:
 def beginning_for(part: Part) -> dict[str, Any]:
     """What the seat of this rank is told, if it has one: what it needs to write the sums of a worker that is lost."""
     begin = part.begin
-    return {"samples": part.shard.samples, "begin": (begin.epoch, begin.steps, begin.origin), "weights": part.center.size}
+    said = {"samples": part.shard.samples, "begin": (begin.epoch, begin.steps, begin.origin), "weights": part.center.size}
+    return said | {"node_rows": part.shard.arguments if isinstance(part.shard, NodeShard) else None}
 
 
 def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
     """`fit`, unless there is nothing to do for this rank."""
+    if part.exchange.leases is not None:
+        return train_leased(part, part.exchange.leases, dataset, callbacks)
     if part.shard.samples and part.begin.epoch < part.job.epochs:
         options = {"verbose": 0, "shuffle": False, "class_weight": part.job.class_weight}
         part.model.fit(dataset, initial_epoch=part.begin.epoch, epochs=part.job.epochs, callbacks=callbacks, **options)
@@ -158,10 +175,24 @@ def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callbac
         join_without_data(part.model, callbacks)
 
 
+def train_leased(part: Part, leases: Leases, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:
+    """The same, of batches that are leased."""
+    leases.execution = part.model.steps_per_execution
+    gate = next(each for each in callbacks if isinstance(each, Gate))
+    if (first := leases.first()) is None:
+        gate.pass_through()  # who has leased all waits there for this one
+        first = leases.first() if leases.wait() else None
+    if first is None:
+        return join_without_data(part.model, callbacks)
+    part.model.fit(dataset, initial_epoch=first, epochs=part.job.epochs + MORE_EPOCHS, callbacks=callbacks, verbose=0, shuffle=False)
+
+
 def callbacks_of(part: Part, restore: Restore) -> list[keras.callbacks.Callback]:
     """The exchange, and what is done after it: rank 0's evaluations, what a checkpoint has of this rank, and the next checkpoint."""
     job = part.job
     callbacks: list[keras.callbacks.Callback] = [Gate(part.world, part.exchange), part.exchange]
+    if part.exchange.leases is not None:
+        callbacks.append(part.exchange.leases)
     if part.evaluation is not None and not job.apart:  # there the center is now this member, now that one
         callbacks.append(part.evaluation)
     callbacks.append(restore)

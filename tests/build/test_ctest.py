@@ -9,13 +9,17 @@ from c_engine import ROOT, build, run
 @pytest.mark.parametrize(
     ("folder", "sanitize", "names"),
     [
-        ("ctest", "", {"engine", "kernels", "threads", "death", "close", "kill", "random_kills", "codec", "gate", "merge"}),
+        ("ctest", "", {"engine", "kernels", "threads", "death", "close", "kill", "random_kills", "lease", "codec", "gate", "merge"}),
         (
             "tsan",
             "thread",
             {"engine", "kernels", "threads", "death", "close", "codec", "gate", "merge"},
         ),  # it watches the threads of one process
-        ("asan", "address,undefined", {"engine", "kernels", "threads", "death", "close", "kill", "random_kills", "codec", "gate", "merge"}),
+        (
+            "asan",
+            "address,undefined",
+            {"engine", "kernels", "threads", "death", "close", "kill", "random_kills", "lease", "codec", "gate", "merge"},
+        ),
     ],
 )
 def test_the_engine_in_c(folder, sanitize, names):

@@ -1,4 +1,4 @@
-"""The laws of a replica, a shard and resuming, once per Keras backend: a process can hold only one, so each has a pytest of its own."""
+"""The laws of leases, replicas, shards and resuming, once per Keras backend: a process can hold only one, so each has its own pytest."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LAWS = [str(Path(__file__).parent / "backends" / f"{name}_laws.py") for name in ("replica", "resume", "shard")]
+LAWS = [str(Path(__file__).parent / "backends" / f"{name}_laws.py") for name in ("lease", "replica", "resume", "shard")]
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])

@@ -30,7 +30,7 @@ MUTANTS = [
            (("exchange.c", END, ""), ("exchange.c", UNLOCK, UNLOCK + END.replace("(commit)", "(&commit)")))),
     Mutant("progress is told in two stores", "downpour32", (("undo.h", ADDED, ADDED.replace("<< 32", "<< 32 | n") + ADDED),)),
     Mutant("a slot is used before its dead owner's stripe is mended", "newcomer",
-           (("worker.c", "return dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE);", "return DK_OK;"),)),
+           (("worker.c", "DK_CHECK(dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE));", ""),)),
     Mutant("the version is raised before the block is saved, and not made odd", "downpour32",
            (("undo.h", "commit->before + 1, memory_order_relaxed", "commit->complete, memory_order_relaxed"),)),
     Mutant("who mends takes the stripe over before it is mended", "several64+",

@@ -11,7 +11,7 @@ import dkcore as dk
 from dkcore.checkpoints import manifest as manifests
 from dkcore.checkpoints.copies import copy, tidy
 from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
-from dkcore.checkpoints.manifest import assemble, find
+from dkcore.checkpoints.manifest import FORMAT, assemble, find
 from dkcore.checkpoints.part import node_part, rank_part, report_failure, write_part
 from dkcore.checkpoints.schedule import Every, every_of
 from dkcore.errors import CheckpointError, LayoutError
@@ -77,7 +77,7 @@ def of_newer_code(path) -> None:
         (MANIFEST, cut_short, "a manifest in .*00000002"),
         (MANIFEST, lambda path: path.write_bytes(b""), "a manifest in .*00000002"),
         (MANIFEST, edited, "the manifest that was written in .*00000002"),
-        (MANIFEST, of_newer_code, "a checkpoint of format 1 or older. Received: format 2 of dkcore 99.0"),
+        (MANIFEST, of_newer_code, f"a checkpoint of format {FORMAT} or older. Received: format {FORMAT + 1} of dkcore 99.0"),
     ],
 )
 def test_what_is_not_whole_is_refused_and_the_one_before_it_is_taken_of_a_folder(tmp_path, name, damage, message):

@@ -11,7 +11,8 @@ from dkcore.data.arrays import leaves, map_arrays, write
 from dkcore.data.arrow_columns import describe
 from dkcore.data.arrow_writer import Store
 from dkcore.data.batches import ALIGNMENT, dataset
-from dkcore.data.shard import Shard
+from dkcore.data.leased import Order, leased_dataset
+from dkcore.data.shard import NodeShard, Shard
 from dkcore.data.shm_budget import Room
 
 BACKEND = keras.backend.backend()
@@ -60,6 +61,37 @@ def batches(batched):
     if isinstance(batched, keras.utils.PyDataset):
         batched.on_epoch_end()
     return found
+
+
+class Leases:
+    """Those of two epochs, of three batches each, as another worker leaves them: a source of batches."""
+
+    def __init__(self):
+        self.left = [(0, 0, 3), (0, 3, 2), (1, 0, 3), (1, 3, 2)]
+
+    def begin(self):
+        pass
+
+    def take(self, most):
+        if not self.left:
+            return 0, 0, 0
+        epoch, first, count = self.left.pop(0)
+        if count > most:
+            self.left.insert(0, (epoch, first + most, count - most))
+        return epoch, first, min(count, most)
+
+
+@pytest.mark.parametrize("kind", ["files", "memory", "pieces"])
+def test_leased_batches_are_those_of_the_shard(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("dkcore.data.batches.AHEAD", 2)
+    shard = NodeShard(Shard(source(kind, tmp_path), RANK, RANKS), [RANK], RANKS)
+    adapter = leased_dataset(Order(shard, BATCH, True, 5), Leases(), BACKEND, scale=0.5)
+    leased = adapter.get_tf_dataset() if BACKEND == "tensorflow" else adapter._get_iterator()
+    wanted = dataset(Shard(source(kind, tmp_path), RANK, RANKS), BACKEND, BATCH, shuffle=True, seed=5, scale=0.5)
+    for one, other in zip(batches(leased), batches(wanted) + batches(wanted), strict=True):
+        keras.tree.map_structure(
+            np.testing.assert_array_equal, one, keras.tree.lists_to_tuples(other) if BACKEND == "tensorflow" else other
+        )
 
 
 @pytest.mark.parametrize("kind", ["files", "memory", "pieces"])
