@@ -236,7 +236,7 @@ class Exchange(Callback):
         samples = self.epoch * self.samples_per_epoch + seen
         total = self.epochs * self.samples_per_epoch
         if self.leases is not None:
-            samples, total = self.leases.samples_in(self.steps - self.leases.start_steps), total // self.leases.sharers
+            samples, total = self.leases.samples_in(max(self.steps - self.leases.start_steps, 0)), total // self.leases.sharers
         self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=total, loss=loss)
 
     @property
