@@ -169,7 +169,7 @@ class Leases(Callback):
                 if self.lease():
                     return True
             seen = self.center.await_leases(self.until, LOOK if self.waits else 0.0)
-            if not self.waits or (seen["next"] >= self.until and not seen["waiting"] and not seen["held"]):
+            if not self.waits or not (seen["open"] or seen["busy"]):
                 return False
             if seen != before:
                 since, before = time.monotonic(), seen
