@@ -140,6 +140,10 @@ class Leases(Callback):
             ends = [first + min(count, self.trained - begin) for _, begin, first, count in skipped]
             return [(start, end - start) for (start, *_), end in zip(skipped, ends, strict=True) if end > start]
 
+    def progress(self) -> tuple[int, int]:
+        """Samples of this worker in this run, and how many there would be if all did as much."""
+        return self.samples_in(self.trained - self.before_this), self.epochs * self.samples // self.sharers
+
     # ------------------------------------------------------------------ a callback
 
     def on_train_begin(self, logs: Logs = None) -> None:
