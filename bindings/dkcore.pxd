@@ -200,6 +200,8 @@ cdef extern from "dkcore.h" nogil:
         uint64_t returned
         uint64_t doubtful
         uint32_t under_way
+        uint32_t open
+        uint32_t busy
 
     dk_status dk_lease_open(dk_center *center, uint64_t batches)
     dk_status dk_lease_take(dk_worker *worker, uint64_t most, uint64_t until, dk_tickets *out)

@@ -59,6 +59,8 @@ class LeasesView(TypedDict):
     returned: int
     doubtful: int
     under_way: int
+    open: int
+    busy: int
 
 @type_check_only
 class Pulse(TypedDict):

@@ -146,13 +146,12 @@ dk_status dk_settle_begin(const dk_worker *worker, uint64_t batches, dk_hold **o
 
 /* ------------------------------------------------------------------ looking */
 
-/* Under the lock. below: of how many of the held batches, and whether anything can be leased. */
-static void add_up(dk_center *center, uint64_t until, dk_leases *out, int *open, int *held) {
+/* Under the lock. */
+static void add_up(dk_center *center, uint64_t until, dk_leases *out) {
     const dk_ledger *ledger = dk_ledger_of(center);
     *out = (dk_leases){.batches = GET(ledger->batches), .next = GET(ledger->next)};
     out->returned = GET(ledger->returned), out->doubtful = GET(ledger->doubtful);
-    *open = out->next < until || oldest(center, until) < dk_ledger_room(&center->header->layout);
-    *held = 0;
+    out->open = out->next < until || oldest(center, until) < dk_ledger_room(&center->header->layout);
     for (uint32_t i = 0; i < center->header->layout.slots; i++) {
         const dk_hold *hold = dk_hold_of(center, i);
         uint64_t settled = dk_settled_of(hold);
@@ -160,7 +159,7 @@ static void add_up(dk_center *center, uint64_t until, dk_leases *out, int *open,
         for (int k = 0; k < DK_HELD; k++) {
             dk_tickets rest = dk_rest_of(hold, k, settled);
             out->held += rest.count;
-            *held |= rest.count && rest.first < until;
+            out->busy |= rest.count && rest.first < until;
         }
     }
     for (uint64_t i = 0, left = GET(ledger->ranges); left; i++) {
@@ -173,12 +172,11 @@ static void add_up(dk_center *center, uint64_t until, dk_leases *out, int *open,
 static dk_status await(dk_center *center, uint64_t until, double timeout_s, dk_leases *out) {
     double deadline = dk_now(CLOCK_MONOTONIC) + timeout_s;
     for (int naps = 1;; naps++) {
-        int open, held;
         DK_CHECK(dk_ledger_lock(center));
         dk_ledger_reclaim(center);
-        add_up(center, until, out, &open, &held);
+        add_up(center, until, out);
         dk_ledger_unlock(center);
-        if (open || !held || dk_now(CLOCK_MONOTONIC) >= deadline)
+        if (out->open || !out->busy || dk_now(CLOCK_MONOTONIC) >= deadline)
             return DK_OK;
         DK_CHECK(dk_broken(center));
         if (naps % 25 == 0)
@@ -194,11 +192,10 @@ static void note(dk_tickets *out, uint64_t room, uint64_t *count, dk_tickets ran
 }
 
 static dk_status unsettled(dk_center *center, dk_tickets *out, uint64_t room, uint64_t *count, dk_leases *leases) {
-    int open, held;
     *count = 0;
     DK_CHECK(dk_ledger_lock(center));
     dk_ledger_reclaim(center);
-    add_up(center, UINT64_MAX, leases, &open, &held);
+    add_up(center, UINT64_MAX, leases);
     for (uint32_t i = 0; i < center->header->layout.slots; i++) {
         const dk_hold *hold = dk_hold_of(center, i);
         uint64_t settled = dk_settled_of(hold);

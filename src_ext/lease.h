@@ -13,13 +13,14 @@ typedef struct dk_tickets {
 } dk_tickets;
 
 typedef struct dk_leases {
-    uint64_t batches;   /* of an epoch; 0: none are leased here */
-    uint64_t next;      /* the next ticket: those below it are settled, held by a worker, or waiting */
-    uint64_t held;      /* batches that workers hold */
-    uint64_t waiting;   /* batches that went back, to be leased again */
-    uint64_t returned;  /* batches that went back so far */
-    uint64_t doubtful;  /* batches whose worker died within the exchange that settles them: settled, though some of it may not be in */
-    uint32_t under_way; /* exchanges that are about to settle */
+    uint64_t batches;    /* of an epoch; 0: none are leased here */
+    uint64_t next;       /* the next ticket: those below it are settled, held by a worker, or waiting */
+    uint64_t held;       /* batches that workers hold */
+    uint64_t waiting;    /* batches that went back, to be leased again */
+    uint64_t returned;   /* batches that went back so far */
+    uint64_t doubtful;   /* batches whose worker died within the exchange that settles them: settled, though some of it may not be in */
+    uint32_t under_way;  /* exchanges that are about to settle */
+    uint32_t open, busy; /* below the ticket that was asked for: 1 if some can be leased; 1 if a worker holds some */
 } dk_leases;
 
 /* So many batches an epoch. Harmless when repeated with the same number; DK_INVALID with another. */

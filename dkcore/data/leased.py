@@ -104,7 +104,7 @@ def tensorflow_adapter(order: Order, source: Source, scale: float | None, class_
     """Leased batches for TensorFlow, gathered natively out of the mapped file: Python is asked once a lease."""
     import tensorflow as tf
 
-    takes, size, pieces = native_takes(order.shard, scale), order.batch_size, batches_ahead(order.shard, order.batch_size) > 1
+    takes, size = native_takes(order.shard, scale), order.batch_size
 
     def lease(place: Any) -> Array:
         if place == 0:
@@ -112,19 +112,33 @@ def tensorflow_adapter(order: Order, source: Source, scale: float | None, class_
         epoch, first, count = source.take(ENDLESS)
         return order.rows(epoch, first, count) if count else np.zeros(0, np.int64)
 
-    def batches(rows: Any) -> Any:
-        steps = (tf.shape(rows)[0] + size - 1) // size
-        whole = each_take(takes, rows) if pieces else rows
+    def divided(place: Any) -> tuple[Array, Array]:
+        rows = lease(place)
+        batches = -(-len(rows) // size)
+        return np.resize(rows, (batches, size)), np.minimum(len(rows) - size * np.arange(batches), size)
 
-        def batch(step: Any) -> Batch:
-            if pieces:
-                return keras.tree.map_structure(lambda part: part[step * size : (step + 1) * size], whole)
-            return each_take(takes, rows[step * size : (step + 1) * size])
+    def each_batch() -> Any:
+        """A dataset in a dataset for each lease would take longer than to gather."""
+        shapes = [None, size], [None]
+        leases = tf.data.Dataset.range(ENDLESS).map(lambda place: shaped(tf.numpy_function(divided, [place], [tf.int64] * 2), shapes))
+        batches = leases.take_while(lambda _, lengths: tf.shape(lengths)[0] > 0).unbatch()
+        return batches.map(lambda rows, length: each_take(takes, rows[:length]))
 
-        return tf.data.Dataset.range(tf.cast(steps, tf.int64)).map(batch)
+    def each_block() -> Any:
+        """Rows in pieces are gathered by numpy, those of a lease at once."""
+        leases = tf.data.Dataset.range(ENDLESS).map(lambda place: shaped([tf.numpy_function(lease, [place], tf.int64)], [[None]])[0])
+        return leases.take_while(lambda rows: tf.shape(rows)[0] > 0).flat_map(batches_of)
 
-    leases = tf.data.Dataset.range(ENDLESS).map(lambda place: tf.ensure_shape(tf.numpy_function(lease, [place], tf.int64), [None]))
-    dataset = leases.take_while(lambda rows: tf.shape(rows)[0] > 0).flat_map(batches)
+    def batches_of(rows: Any) -> Any:
+        whole, steps = each_take(takes, rows), (tf.shape(rows, tf.int64)[0] + size - 1) // size
+        return tf.data.Dataset.range(steps).map(
+            lambda step: keras.tree.map_structure(lambda part: part[step * size : (step + 1) * size], whole)
+        )
+
+    def shaped(tensors: Any, shapes: Any) -> Any:
+        return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
+
+    dataset = each_block() if batches_ahead(order.shard, size) > 1 else each_batch()
     if class_weight is not None:  # Keras' own way takes batches ahead
         dataset = dataset.map(make_class_weight_map_fn(class_weight))
     return adapter_of(untuned(dataset), Unknown(source))

@@ -185,8 +185,7 @@ class NodeCenter(Exchanging, Leased):
 
     def slots(self) -> "list[SlotView]":
         """What every slot that was ever claimed shows: pid, rank, state, exchanges, steps, samples, loss, staleness ..."""
-        views = (self.segment.slot(index) for index in range(self.slots_count))
-        return [view for view in views if view["state"] != "free"]
+        return [view for index in range(self.slots_count) if (view := self.segment.slot(index))["state"] != "free"]
 
     def slot(self, worker: "Worker") -> "SlotView":
         """What the slot of one worker shows."""

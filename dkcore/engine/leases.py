@@ -28,12 +28,15 @@ class Leased:
         batches: of an epoch, 0 where none are leased. next: the ticket that is leased next; those below it are settled, held by a
         worker, or waiting to be leased again, because the worker that held them ended. returned: so many have waited so far. doubtful:
         their worker died within the exchange that settles them; they count as settled, though some stripes may not have it.
-        under_way: exchanges that are about to settle.
+        under_way: exchanges that are about to settle. open, busy: see `await_leases`.
         """
         return self.segment.leases()
 
     def await_leases(self, until: int, timeout: float) -> "LeasesView":
-        """As `leases`, when something below ``until`` can be leased, when all of that is settled, or after so many seconds."""
+        """As `leases`, when something below ``until`` can be leased (open: 1), when all of that is settled, or after so many seconds.
+
+        busy: 1 if a worker holds some of it.
+        """
         return self.segment.leases(until, timeout)
 
     def unsettled(self) -> "tuple[Array, LeasesView]":

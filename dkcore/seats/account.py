@@ -41,8 +41,6 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
     """
     if slot is None:
         return before
-    if leased_from is not None and slot["samples"]:
-        before = dataclasses.replace(before, lacked=(slot["steps"] - leased_from) * batch_size - slot["samples"])
     histogram = [int(each) for each in slot["histogram"]]
     if before.histogram:
         histogram = [mine + others for mine, others in zip(histogram, before.histogram, strict=True)]
@@ -56,5 +54,7 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
             account.rows_in_doubt += (slot["next"][2] - place[2]) * batch_size
     if exchanges <= before.exchanges:  # nothing new
         return found
+    if leased_from is not None and slot["steps"] > before.steps:  # else it died before it said so
+        found = dataclasses.replace(found, lacked=(slot["steps"] - leased_from) * batch_size - slot["samples"])
     epoch, step, steps = place
     return dataclasses.replace(found, exchanges=exchanges, epoch=epoch, step=step, steps=steps)

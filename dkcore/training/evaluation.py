@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from dkcore.report.history import History
-from dkcore.training.callback import Callback, Logs
-from dkcore.training.exchange import Exchange, numbers_of
+from dkcore.training.callback import Callback, Logs, numbers_of
+from dkcore.training.exchange import Exchange
 
 __all__ = ["Evaluation"]
 

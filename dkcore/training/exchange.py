@@ -15,7 +15,7 @@ from dkcore.formula.synchronous import Synchronous, check_staleness
 from dkcore.registry import rule_of
 from dkcore.replica.replica import Replica
 from dkcore.report.history import History
-from dkcore.training.callback import Callback, Logs
+from dkcore.training.callback import Callback, Logs, numbers_of
 from dkcore.training.leasing import Leases
 
 if TYPE_CHECKING:
@@ -220,8 +220,7 @@ class Exchange(Callback):
             if self.synchronous.pull:
                 self.replica.run(self.pull)
         self.durations.append(time.perf_counter() - start)
-        self.exchanges += 1
-        self.pending = 0
+        self.exchanges, self.pending = self.exchanges + 1, 0
         self.staleness_sum += staleness
         loss = numbers.pop("loss", float("nan"))
         self.history.append(
@@ -233,10 +232,9 @@ class Exchange(Callback):
     def report(self, loss: float) -> None:
         """Tell monitors how far this worker is."""
         seen = min(self.epoch_steps * self.batch_size, self.samples_per_epoch)
-        samples = self.epoch * self.samples_per_epoch + seen
-        total = self.epochs * self.samples_per_epoch
+        samples, total = self.epoch * self.samples_per_epoch + seen, self.epochs * self.samples_per_epoch
         if self.leases is not None:
-            samples, total = self.leases.samples_in(max(self.steps - self.leases.start_steps, 0)), total // self.leases.sharers
+            samples, total = self.leases.progress()
         self.worker.report(steps=self.steps, samples=samples, epoch=self.epoch, total_samples=total, loss=loss)
 
     @property
@@ -252,8 +250,3 @@ class Exchange(Callback):
         what = f"finite weights of {who} at step {self.steps}"
         advice = "The center is unharmed. Lower the learning rate, or pass check_finite=False."
         return expected(what, f"NaN or infinity in {path}", advice)
-
-
-def numbers_of(logs: Logs) -> dict[str, float]:
-    """The logs of Keras that are one number each; a metric may be a vector (F1Score without average)."""
-    return {name: float(value) for name, value in (logs or {}).items() if np.size(value) == 1}

@@ -149,6 +149,10 @@ class Leases(Callback):
             ends = [first + min(count, self.trained - begin) for _, begin, first, count in skipped]
             return [(start, end - start) for (start, *_), end in zip(skipped, ends, strict=True) if end > start]
 
+    def progress(self) -> tuple[int, int]:
+        """Samples of this seat in this run, and how many there would be if all did as much."""
+        return self.samples_in(self.steps_before + self.trained - self.before_this), self.epochs * self.samples // self.sharers
+
     # ------------------------------------------------------------------ a callback
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -178,7 +182,7 @@ class Leases(Callback):
                 if self.lease():
                     return True
             seen = self.center.await_leases(self.until, LOOK if self.waits else 0.0)
-            if not self.waits or (seen["next"] >= self.until and not seen["waiting"] and not seen["held"]):
+            if not self.waits or not (seen["open"] or seen["busy"]):
                 return False
             if seen != before:
                 since, before = time.monotonic(), seen

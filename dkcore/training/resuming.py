@@ -92,7 +92,7 @@ def beginning_of_job(job: "Job", world: "World", shard: "Shard") -> Beginning:
     if not ranks:
         advice = "It was written by Center.save: pass it to Center.of(..., resume=...)."
         raise CheckpointError(expected("a checkpoint of a job", f"{saved.location}, which has a center alone", advice))
-    if min(rank["epoch"] for rank in ranks) >= job.epochs and not any(each and each["unsettled"] for each in saved.manifest.leases):
+    if min(rank["epoch"] for rank in ranks) >= job.epochs and not any_left(saved.manifest, job.epochs):
         advice = "Raise --epochs, or num_epoch, to train further."
         raise CheckpointError(expected("a checkpoint with epochs left to do", f"{saved.location}, after all {job.epochs}", advice))
     origin = ranks[0]["origin"]
@@ -109,6 +109,12 @@ def beginning_of_job(job: "Job", world: "World", shard: "Shard") -> Beginning:
     epoch, step = where_all(saved.manifest, per_epoch)
     source = ranks[world.rank % len(ranks)]["rank"]
     return Beginning(epoch, step, origin, saved, source, steps=(epoch - origin) * per_epoch + step)
+
+
+def any_left(manifest: Manifest, epochs: int) -> bool:
+    """Whether leased batches of these epochs are unsettled."""
+    states = [state for state in manifest.leases if state]
+    return any(first < epochs * state["batches"] for state in states for first, _ in state["unsettled"])
 
 
 def leased_beginning(job: "Job", world: "World", shard: NodeShard, saved: Saved, origin: int) -> Beginning:

@@ -66,6 +66,26 @@ def test_a_failed_exchange_settles_nothing():
         assert center.leases["held"] == 0 and center.leases["next"] == 4
 
 
+def test_waiting_ends_when_all_before_a_ticket_is_settled_or_something_can_be_leased():
+    """What others hold beyond it does not matter."""
+    with dk.Center.create(np.zeros(4)) as center, center.worker() as first, center.worker() as second:
+        center.open_leases(10)
+        assert [first.lease(10), second.lease(9)] == [(0, 10), (10, 9)]
+        seen = center.await_leases(10, 0.1)
+        assert (seen["open"], seen["busy"]) == (0, 1)
+        first.release()
+        assert center.await_leases(10, 60.0)["open"] == 1
+        call = second.call("downpour")
+        call.settles = 9
+        call.flat(np.zeros(4))
+        assert second.lease(10, until=10) == (0, 10)
+        call.settles = 10
+        call.flat(np.zeros(4))
+        second.lease(1)
+        seen = center.await_leases(10, 60.0)
+        assert (seen["open"], seen["busy"], seen["held"]) == (0, 0, 1)
+
+
 def test_what_is_unsettled_is_told_at_one_moment():
     with dk.Center.create(np.zeros(4)) as center, center.worker() as first, center.worker() as second:
         center.open_leases(10)

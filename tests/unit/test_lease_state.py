@@ -1,10 +1,15 @@
 """Where leases go on after a checkpoint, on the same and on other workers and nodes; and which rows a node has."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from dkcore.checkpoints.manifest import Manifest
 from dkcore.data.shard import NodeShard, Shard
+from dkcore.data.sharding import node_shard
+from dkcore.errors import DataError
+from dkcore.training.job import Job
 from dkcore.training.lease_state import epochs_done, restart_of
 
 
@@ -70,3 +75,38 @@ def test_how_far_a_job_was_with_leases_and_without():
         {"epoch": 0, "step": 0, "per_epoch": 0},
     ]
     assert epochs_done(fixed) == 1.75
+
+
+def world_of(ranks, counts, node=0):
+    """A world whose ranks of this node have those parts; counts: ranks of each node."""
+    comms = [SimpleNamespace(allgather=lambda _, answer=answer: answer, bcast=lambda value: value) for answer in (ranks, counts)]
+    leaders = SimpleNamespace(rank=node)
+    return SimpleNamespace(node=comms[0], comm=comms[1], nodes=len(counts), node_size=len(ranks), leaders=leaders)
+
+
+@pytest.mark.parametrize(
+    ("size", "ranks", "counts", "parts"),
+    [(4, [0, 1, 2, 3], [4], ([0], 1)), (4, [2, 3], [2, 2], ([1], 2)), (3, [1, 2], [1, 2], ([1, 2], 3)), (1, [0], [1, 1], ([0], 1))],
+)
+def test_a_node_has_the_part_of_its_ranks(size, ranks, counts, parts):
+    """By the number of nodes alone where they have equally many ranks, so that another number of ranks has the same rows."""
+    node = len(counts) - 1
+    found = node_shard(Shard({"x_train": np.zeros(20)}, ranks[0], size), world_of(ranks, counts, node))
+    assert ((found.ranks, found.size), found.sharers, found.node) == (parts, len(ranks), node)
+
+
+def test_ranks_that_do_not_see_each_others_rows_cannot_lease_them():
+    with pytest.raises(DataError, match="Expected rows that all ranks of a node can read"):
+        node_shard(Shard({"x_train": np.zeros(20)}), world_of([0, 0], [2]))
+
+
+WRONG = [
+    ({"sharding": "dynamik"}, "sharding of fixed or dynamic. Received: 'dynamik'"),
+    ({"sharding": "dynamic", "rule": "independent"}, "sharding='fixed' for an ensemble"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), WRONG)
+def test_settings_that_mean_nothing_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        Job(**settings)
