@@ -10,12 +10,14 @@ Design:
 """
 
 import contextlib
+import json
 import os
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dkcore.data.arrays import SIDECAR
 from dkcore.errors import DkcoreError, counted, expected
 from dkcore.merge.rounds import GATE
 from dkcore.ranks.numbers import Numbers
@@ -92,6 +94,8 @@ class Guests:
                 raise DkcoreError(expected("a job that trains", "one that has not begun yet", "Try again in a moment."))
             if self.closed:
                 raise DkcoreError(expected("a job that trains", "one whose training is over on this machine", "It delivers its model now."))
+            if "pieces" in json.loads((self.job.home / "data" / SIDECAR).read_text()):
+                raise DkcoreError(expected("a job whose data all workers see", "rows of Spark's executors", "Each has its own."))
             ranks = self.join(request.workers) if request.kind == "join" else self.leave(request.workers)
         verb = "joins" if request.kind == "join" else "leaves"
         return f"{counted('worker', ranks)} {verb if len(ranks) == 1 else verb[:-1]}"
