@@ -155,3 +155,30 @@ def test_own_workers_and_others_count_alike():
         with center.worker():
             center.exchange(rules.consgd, np.full(3, 6.0), np.full(3, 2.0))
         assert center.snapshot()[0] == 4
+
+
+def test_place_and_center_agree_whenever_a_worker_is_killed(script):
+    """Each exchange adds 1 to all elements of a center of one stripe, and says how many there will have been."""
+    code = """
+center = dk.Center.attach(sys.argv[1])
+worker = center.worker(1)
+call, w, steps = worker.call("downpour"), np.zeros(center.size, np.float32), 0
+print("ready", flush=True)
+while True:
+    steps += 1
+    w += 1
+    worker.place(steps // 10, steps % 10, steps)
+    call.flat(w)
+"""
+    with dk.Center.create(np.zeros(300, np.float32)) as center:
+        for life in range(8):
+            before = center.snapshot()[0]
+            process = script(code, center.name)
+            assert process.line() == "ready"
+            time.sleep(0.01 + 0.0137 * life)
+            process.kill()
+            slot = next(slot for slot in center.slots() if slot["pid"] == process.pid)
+            values = set((center.snapshot() - before).tolist())
+            epoch, step, steps = slot["place"]
+            under_way = slot["begun"] == slot["exchanges"] + 1 and slot["stripes_in"] == 1
+            assert steps == 10 * epoch + step == slot["exchanges"] and values == {float(steps + under_way)}
