@@ -1,5 +1,8 @@
 """Workers that are killed in a job with seats: real ranks, real kill -9, and each row counted."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from mpi_ranks import KINDS, mpi_of
@@ -92,7 +95,57 @@ def test_checkpoints_go_on_with_the_worker_that_follows(tmp_path):
     found = sorted(int(path.name[-8:]) for path in folder.glob("checkpoint-*"))
     saved = find(str(folder))
     assert saved.location.endswith(f"{found[-1]:08d}") and len(saved.manifest.ranks) == 2
-    epochs = 1 + max(rank["epoch"] for rank in saved.manifest.ranks)
+    epochs = EPOCHS + max(rank["epoch"] for rank in saved.manifest.ranks)
     with SeatedJob(tmp_path, *options, "--epochs", str(epochs), "--resume", str(folder)) as job:
+        job.kill(0, 20)
+        job.kill(1, 20)
         job.end()
     assert np.array_equal(job.counts, np.full(ROWS, epochs))
+
+
+FRAGILE = """import keras, os, pathlib, signal
+@keras.saving.register_keras_serializable()
+class Fragile(keras.Sequential):
+    def save(self, *arguments, **options):
+        once = pathlib.Path("{flag}")
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().save(*arguments, **options)
+"""
+
+
+def test_a_worker_that_dies_while_it_delivers_is_followed_too(tmp_path):
+    """All have finished by then: the next one trains nothing, evaluates and delivers."""
+    options, models = counting(tmp_path, ROWS), tmp_path / "models.py"
+    models.write_text(FRAGILE.format(flag=tmp_path / "flag") + models.read_text().replace("keras.Sequential([", "Fragile(["))
+    with SeatedJob(tmp_path, *options, *STEPS, "--on-worker-loss", "restart") as job:
+        job.end()
+    report = job.report
+    assert (report["worker_restarts"], report["samples"], report["exchanges"]) == (1, ROWS * EPOCHS, 2 * EPOCHS * 3)
+    assert (job.out / "model.keras").exists()
+
+
+@pytest.mark.parametrize("victim", ["starter", "seat"])
+def test_a_seat_that_dies_or_loses_its_starter_ends_the_job(tmp_path, victim):
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), "--epochs", "100000", "--on-worker-loss", "restart") as job:
+        pid = job.slot(1, 3)["pid"]
+        starter = parent_of(pid)
+        os.kill(starter if victim == "starter" else parent_of(starter), signal.SIGKILL)
+        printed = job.end(code=1 if victim == "starter" else 9)
+    assert ("the starter of this seat" if victim == "starter" else "died") in printed, printed
+    assert not runs(pid) and not list((tmp_path / "tmp").iterdir())
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, that is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
