@@ -60,6 +60,7 @@ class Seat:
     def __init__(self, job: "Job", world: "World", starter: Starter, status: "Status", files: "StatusDirectory", log: "Path | None"):
         self.job, self.world, self.starter, self.status, self.files, self.log = job, world, starter, status, files, log
         self.parts = NodeParts(job, world)
+        world.at_close(self.parts.close)  # after the merge, which may go on longer than this rank
         self.numbers, self.first = numbers_of(world)
         self.calls = Calls(job, world, self.parts.keep)
         self.account = Account()
@@ -91,7 +92,6 @@ class Seat:
                     worker.answer(self.calls.answer(place, name, arguments))
         self.guests.send_off()
         self.over.set()
-        self.parts.close()
         if self.calls.center is not None:
             self.calls.center.close()
 

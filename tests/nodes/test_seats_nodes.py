@@ -59,15 +59,13 @@ class Job:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_of_either_node_is_followed_by_another(two_nodes, tmp_path, kind):
     """That of an agent, and that of another rank; the merge goes on meanwhile, and nothing that was added is lost or added twice."""
-    import keras
-
     job = Job(two_nodes, tmp_path, kind, "--epochs", EPOCHS, "--on-worker-loss", "restart")
     job.kill(2, 5)
     job.kill(1, 10)
     report = job.end()
     assert (report["nodes"], report["worker_deaths"], report["worker_restarts"], report["workers_lost"]) == (2, 2, 2, 0)
     assert report["samples"] == ROWS * EPOCHS and report["exchanges_in_doubt"] == 0 and report["merges"] > 0
-    assert np.array_equal(keras.models.load_model(tmp_path / "out" / "model.keras").get_weights()[0].ravel(), np.full(ROWS, EPOCHS))
+    assert np.array_equal(counts_of(tmp_path / "out"), np.full(ROWS, EPOCHS))
 
 
 def test_checkpoints_of_two_nodes_while_workers_die(two_nodes, tmp_path):
@@ -82,3 +80,26 @@ def test_checkpoints_of_two_nodes_while_workers_die(two_nodes, tmp_path):
     assert report["worker_restarts"] == 2 and report["samples"] == ROWS * EPOCHS
     manifest = find(str(tmp_path / "checkpoints")).manifest
     assert (manifest.nodes, len(manifest.ranks), len(set(manifest.merges))) == (2, 4, 1)
+
+
+def test_a_node_goes_on_merging_without_its_agent_s_worker(two_nodes, tmp_path):
+    """Its agent has no worker any longer; the other worker of its node trains on, and so does the other node, and checkpoints are whole."""
+    from dkcore.checkpoints.manifest import find
+
+    more = ["--on-worker-loss", "shrink", "--checkpoint", tmp_path / "checkpoints", "--checkpoint-every", "1 epoch"]
+    job = Job(two_nodes, tmp_path, "mpich", "--epochs", 4 * EPOCHS, "--no-shuffle", *more)
+    job.kill(2, 5)
+    report = job.end()
+    assert (report["workers_lost"], report["worker_deaths"]) == (1, 1)
+    assert report["samples"] + report["samples_lost"] == ROWS * 4 * EPOCHS
+    manifest = find(str(tmp_path / "checkpoints")).manifest
+    assert manifest.nodes == 2 and {rank["rank"] for rank in manifest.ranks} == {0, 1, 3}
+    counts = counts_of(tmp_path / "out")
+    assert all(np.array_equal(counts[rank::4], np.full(ROWS // 4, 4 * EPOCHS)) for rank in (0, 1, 3)) and counts[2::4].max() < 4 * EPOCHS
+
+
+def counts_of(out: Path) -> np.ndarray:
+    """How often each row was trained on."""
+    import keras
+
+    return keras.models.load_model(out / "model.keras").get_weights()[0].ravel()

@@ -41,6 +41,15 @@ def test_training_goes_on_without_a_worker(tmp_path, victim):
     assert counts[victim::2].max() < EPOCHS
 
 
+def test_nobody_waits_for_a_worker_that_dies_before_its_first_exchange(tmp_path):
+    """The others wait for all at the common start; its seat stands in for it there."""
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "shrink") as job:
+        job.kill(1, 0)
+        job.end()
+    assert (job.report["workers_lost"], job.report["exchanges"]) == (1, EPOCHS * 3)
+    assert job.report["samples_lost"] == job.report["samples"] == ROWS // 2 * EPOCHS
+
+
 def test_after_the_last_restart_training_goes_on_without_it(tmp_path):
     with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "restart", "--restarts", "1") as job:
         job.kill(1, 7)
