@@ -11,7 +11,9 @@ Design:
 
 import contextlib
 import json
+import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +39,7 @@ __all__ = ["GuestCalls", "Guests"]
 
 NOBODY = 2**64 - 1  # exchanges of the slowest worker, where there is none
 NAP = 0.02  # seconds
+PATIENCE = 60.0  # seconds for a worker to leave that has to
 SPACING = 1000  # numbers of the guests of one node; those of the next begin after them
 
 
@@ -156,9 +159,15 @@ class Guests:
                 write_lost(self.job, self.world, calls, left, account, rank=rank)
 
     def send_off(self) -> None:
-        """Have all leave, and wait until they have."""
+        """Have all leave, and wait until they have; who does not in time is killed."""
+        until = time.monotonic() + PATIENCE
         with self.lock:
             self.closed = True
             self.leave(sum(not Requests(Numbers(numbers)).asked for _, numbers, _ in self.here.values()))
         while self.here:
+            if time.monotonic() > until:
+                until = math.inf
+                for worker in list(self.here):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
             time.sleep(NAP)

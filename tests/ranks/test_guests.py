@@ -50,7 +50,7 @@ def test_workers_join_and_leave(tmp_path):
     assert job.counts.min() >= epochs and job.counts.sum() == report["samples"] > ROWS * epochs
 
 
-def test_a_worker_that_has_joined_takes_part_in_rounds_and_leaves_when_the_job_s_own_are_through(tmp_path):
+def test_a_worker_that_has_joined_takes_part_in_rounds(tmp_path):
     options = [*counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--trainer", "averaging", "--on-worker-loss", "shrink"]
     with SeatedJob(tmp_path, *options) as job:
         with job.paused():
@@ -58,6 +58,19 @@ def test_a_worker_that_has_joined_takes_part_in_rounds_and_leaves_when_the_job_s
             job.slot(2, 1)  # it has handed in
         job.end()
     assert job.report["workers_joined"] == 1 and job.report["samples"] > ROWS * EPOCHS
+
+
+def test_a_job_waits_for_the_last_window_of_a_worker_that_has_joined(tmp_path):
+    """It was stopped until the job's own workers were through: what it adds then is in the model still."""
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--on-worker-loss", "shrink") as job:
+        with job.paused():
+            dkcore("join", job.home)
+            guest = job.slot(2, 4)["pid"]
+            os.kill(guest, signal.SIGSTOP)
+        job.until(lambda: [slot["rank"] for slot in job.center.slots() if slot["state"] == "done"] in ([0, 1], [1, 0]))
+        os.kill(guest, signal.SIGCONT)
+        job.end()
+    assert job.counts.sum() == job.report["samples"] > ROWS * EPOCHS
 
 
 @pytest.mark.parametrize("kind", ["join", "leave"])

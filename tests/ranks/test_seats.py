@@ -80,6 +80,9 @@ def test_rounds_go_on_when_a_worker_dies_and_with_the_one_that_follows(tmp_path)
     options = [*counting(tmp_path, ROWS), *STEPS, "--trainer", "averaging", "--on-worker-loss", "restart"]
     with SeatedJob(tmp_path, *options) as job:
         job.kill(1, 7)
+        before = job.slot(0, 0)["exchanges"]
+        job.slot(0, before + 20)
+        assert {slot["rank"] for slot in job.center.slots() if slot["state"] == "claimed"} == {0}  # the other one is not back yet
         job.kill(0, 30)
         printed = job.end()
     report = job.report
