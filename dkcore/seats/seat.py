@@ -49,7 +49,7 @@ __all__ = ["Seat"]
 TICK = 0.1  # seconds between two looks of the keeper
 LOOK = 1.0  # seconds between two looks at a worker's progress
 STALL = 60.0  # seconds without progress after which that is told
-BACK_OFF = 1.0  # seconds: the n-th restart waits n - 1 times as long
+BACK_OFF, LONGEST = 1.0, 60  # seconds: a restart waits so long for each worker in a row that died before its first exchange, up to LONGEST
 LAST_WORD = 5.0  # seconds for what a worker said last to be read, once it has ended
 ENDING = 10.0  # seconds for a worker to end that is through
 
@@ -67,6 +67,7 @@ class Seat:
         self.again: Again | None = None
         self.worker: Hosted | None = None
         self.due: float | None = None  # when to start the next one
+        self.fruitless = 0  # workers in a row that died before they had made an exchange
         self.starting: collections.deque[Hosted] = collections.deque()
         self.running: dict[int, Hosted] = {}  # by pid
         self.guests = Guests(job, world, self.calls, self.start_guest)
@@ -175,7 +176,8 @@ class Seat:
     def look(self, worker: Hosted) -> None:
         """Tell once when a worker stands still; it counts as lost, if the job says after how long."""
         standing, limit = self.progress.standing(worker), self.job.stall_timeout
-        if standing < (limit or STALL) or self.progress.told or worker.pid not in self.running:
+        patience = max(limit or STALL, STALL if self.progress.starting else 0.0)  # a framework starts, and compiles
+        if standing < patience or self.progress.told or worker.pid not in self.running:
             return
         self.progress.told = True
         self.say(f"the worker of rank {self.world.rank} (pid {worker.pid}) has made no progress for {standing:.0f} s.")
@@ -212,7 +214,8 @@ class Seat:
             self.fail(1, f"{text}, when it was to deliver what the others have trained.", "")
         elif self.job.on_worker_loss == "restart" and account.restarts < self.job.restarts:
             account.restarts += 1
-            self.due = time.monotonic() + BACK_OFF * (account.restarts - 1)
+            self.fruitless = 0 if self.again.exchanges > before.exchanges else self.fruitless + 1
+            self.due = time.monotonic() + BACK_OFF * min(self.fruitless, LONGEST)
             self.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
         else:
             self.go_on_without(text)

@@ -14,13 +14,14 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Of one seat's workers. told: whether that it stands still was told already."""
+    """Of one seat's workers. told: whether that it stands still was told already. starting: whether it has yet to make an exchange."""
 
     def __init__(self, calls: "Calls"):
         self.calls = calls
         self.seen: tuple[object, ...] = ()
         self.since = time.monotonic()
         self.told = False
+        self.starting, self.first = True, (0, -1)  # the worker's pid, and the exchanges that it began with
 
     def standing(self, worker: "Hosted") -> float:
         """Seconds since this worker last made an exchange, or asked for anything; 0 while it waits for others."""
@@ -36,7 +37,11 @@ class Progress:
             return None
         slot = slot_of(center, worker.pid) if worker.pid else None
         if slot is None:
+            self.starting = True
             return worker.pid, worker.asked
+        if self.first[0] != worker.pid:
+            self.first = worker.pid, slot["exchanges"]
+        self.starting = slot["exchanges"] == self.first[1]
         slots = [each["exchanges"] for each in center.slots() if each["state"] == "claimed"]
         in_rounds = membership is not None and membership.synchronous is not None
         if in_rounds:

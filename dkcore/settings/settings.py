@@ -200,8 +200,10 @@ class Settings:
         3, "How often a worker is started again before the job goes on without it.", check=partial(whole, least=0), unit="restarts",
         option=Option(help="Of one worker, before it is left out."))
     stall_timeout: float | None = setting(
-        None, "Seconds without progress after which a worker counts as killed.", check=seconds, unit="s",
-        unset="it is only told, after 60 s", more="It needs on_worker_loss. An evaluation, or a long window, is no progress either.")
+        None, "Seconds without progress after which a worker counts as killed; 60 at least until its first exchange.",
+        check=seconds, unit="s",
+        unset="it is only told, after 60 s",
+        more="It needs on_worker_loss. An evaluation, or a long window, is no progress either.")
     checkpoint: str | None = setting(
         None, "Folder for checkpoints; or its URI, on any file system that pyarrow knows.", check=location,
         unset="none; with checkpoint_every, dkcore train writes them to checkpoints in --out",
