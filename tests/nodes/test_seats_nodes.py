@@ -103,3 +103,15 @@ def counts_of(out: Path) -> np.ndarray:
     import keras
 
     return keras.models.load_model(out / "model.keras").get_weights()[0].ravel()
+
+
+def test_nothing_is_left_on_either_node_when_the_launcher_is_killed(two_nodes, tmp_path):
+    """Seats, starters, workers, and the centers, whose names stay in shared memory as long as the job runs."""
+    job = Job(two_nodes, tmp_path, "mpich", "--epochs", 100_000, "--on-worker-loss", "restart")
+    job.kill(2, 5)
+    job.kill(0, 20)
+    launchers = [pid for pid, line in two_nodes.nodes[0].processes().items() if "-m dkcore train" in line and "nsenter" not in line]
+    for pid in launchers:
+        os.kill(pid, signal.SIGKILL)
+    job.process.communicate(timeout=PATIENCE)
+    assert launchers and two_nodes.gone(within=20) < 20
