@@ -1,6 +1,7 @@
 """What became of the workers of a seat: where the next one goes on, and what the report is told."""
 
 import dataclasses
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from dkcore._engine import SlotView
     from dkcore.center import Center
 
-__all__ = ["Account", "after_death", "slot_of"]
+__all__ = ["Account", "after_death", "ended", "slot_of"]
 
 
 @dataclass
@@ -58,3 +59,8 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
         found = dataclasses.replace(found, lacked=(slot["steps"] - leased_from) * batch_size - slot["samples"])
     epoch, step, steps = place
     return dataclasses.replace(found, exchanges=exchanges, epoch=epoch, step=step, steps=steps)
+
+
+def ended(code: int) -> str:
+    """How a process ended that left no word. code: its exit code, -n when signal n killed it."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word, with exit code {code}"

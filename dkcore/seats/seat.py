@@ -26,7 +26,7 @@ from dkcore.errors import one_line
 from dkcore.launch.launch import importable
 from dkcore.ranks.abort import launched, printed
 from dkcore.ranks.seated import Again, Brief
-from dkcore.seats.account import Account, after_death, slot_of
+from dkcore.seats.account import Account, after_death, ended, slot_of
 from dkcore.seats.calls import Calls
 from dkcore.seats.guests import GuestCalls, Guests
 from dkcore.seats.hosted import Answers, Hosted
@@ -84,7 +84,8 @@ class Seat:
         stops = StopSignals(self.world.requests.ask, handle) if self.job.checkpoint_location else contextlib.nullcontext()
         with stops:
             self.start()
-            threading.Thread(target=self.keep, name="dkcore-seat", daemon=True).start()
+            keeper = threading.Thread(target=self.keep, name="dkcore-seat", daemon=True)
+            keeper.start()
             while (asked := self.inbox.get()) != "over":
                 if isinstance(asked, str):
                     self.stand_in()
@@ -93,6 +94,8 @@ class Seat:
                     worker.answer(self.calls.answer(place, name, arguments))
         self.guests.send_off()
         self.over.set()
+        keeper.join()
+        self.starter.close()
         if self.calls.center is not None:
             self.calls.center.close()
 
@@ -252,8 +255,3 @@ class Seat:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def ended(code: int) -> str:
-    """How a process ended that left no word. code: its exit code, -n when signal n killed it."""
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word, with exit code {code}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Starter", "numbers_of", "without_mpi"]
 
+ENDING = 5.0  # seconds for a starter to end
 MPI = ("PMI", "PMIX", "OMPI_", "PRTE_", "PRRTE_", "HYDI_", "MPI_LOCAL", "MPIR_")  # how the variables of a rank begin
 
 
@@ -38,6 +39,15 @@ class Starter:
         """Have a worker started, who gets the numbers of the files, and the starter's pid, as last arguments."""
         request = {"command": command, "environment": dict(environment), "cpus": sorted(cpus)}
         socket.send_fds(self.end, [json.dumps(request).encode()], files)
+
+    def close(self) -> None:
+        """No worker is left, and none will be started."""
+        self.end.close()
+        try:
+            self.process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def hear(self, seconds: float) -> dict[str, int] | None:
         """What the starter says next: ``pid`` of who was started, or ``ended`` and ``code``; None when it says nothing in that time.
