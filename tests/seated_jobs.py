@@ -126,4 +126,5 @@ class SeatedJob:
                 self.process.communicate(timeout=20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        self.process.communicate()
+        if not self.process.stdout.closed:
+            self.process.communicate()

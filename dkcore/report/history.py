@@ -28,7 +28,7 @@ class History:
     """The records of one rank, kept in memory: an append takes about a microsecond and converts nothing.
 
     notes: a file that each record is added to at once, for who follows when this process is killed; the records that it has already come
-    first. An append takes about ten microseconds then.
+    first. An append takes about twenty microseconds then.
     """
 
     def __init__(self, notes: Path | None = None) -> None:
