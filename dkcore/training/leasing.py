@@ -12,6 +12,7 @@ Design:
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dkcore.errors import StripeTimeoutError, expected
@@ -51,6 +52,7 @@ class Leases(Callback):
         self.leased = self.given = self.trained = self.settled = 0
         self.before_this = 0  # of those that were trained, in the run that this one goes on from
         self.epoch, self.ended = 0, False
+        self.leaving: Callable[[], bool] = lambda: False  # whether this worker is asked to go: then it waits for nobody
         self.before = -1  # trained, one epoch of Keras ago
         self.last_batches: list[int] = []  # of epochs, by the steps of this seat until then: they may be short
         self.start_steps = self.steps_before = self.lacked = 0  # of the seat, when its first worker began, and this one
@@ -175,7 +177,7 @@ class Leases(Callback):
     def wait(self) -> bool:
         """After the last epoch: whether there is something to train once more. It returns when there is, or when all is settled."""
         since, before = time.monotonic(), None
-        while True:
+        while not self.leaving():
             if self.leased > self.trained:
                 return True
             with self.lock:
@@ -189,3 +191,4 @@ class Leases(Callback):
             if time.monotonic() > since + self.patience:
                 what = f"all batches settled within {self.patience:g} s after the last progress"
                 raise StripeTimeoutError(expected(what, f"{seen['held']} that others hold", "Is a worker stopped, or does it hang?"))
+        return False

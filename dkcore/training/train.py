@@ -98,9 +98,13 @@ def prepare(job: "Job", world: "World") -> Part:
     )  # fmt: skip
     if isinstance(world, SeatedWorld):
         exchange.history = History(notes_of(job.home, world.rank))
-    if isinstance(shard, NodeShard) and shard.samples and not (begin.again and begin.again.over):
+    if isinstance(shard, NodeShard) and shard.samples and begin.again is not None and begin.again.over:
+        world.node.Barrier()  # a call that each worker of a seat makes
+    elif isinstance(shard, NodeShard) and shard.samples:
         exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
         exchange.leases.join(world.rank)
+        if begin.again is not None and begin.again.guest:
+            exchange.leases.leaving = lambda: world.requests.asked
         begin_leases(exchange.leases, begin, world)
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     if isinstance(world, SeatedWorld) and world.guest:  # checkpoints are of ranks
