@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import dkcore as dk
+from dkcore.data.batches import dataset
 from dkcore.data.leased import Order, leased_dataset
 from dkcore.data.shard import NodeShard, Shard
 from dkcore.training.leasing import MORE_EPOCHS, Leases
@@ -134,3 +135,28 @@ def test_one_worker_trains_rows_in_the_order_of_fixed_shards(center):
     training = Training(center)
     for epoch in range(3):
         np.testing.assert_array_equal(training.order.rows(epoch, 0, 11), Shard({"x_train": np.zeros(ROWS)}).rows(epoch, seed=7))
+
+
+def test_one_worker_gets_the_weights_of_fixed_shards_bit_for_bit():
+    x = np.random.default_rng(0).standard_normal((ROWS, 3)).astype(np.float32)
+    data = {"x_train": x, "y_train": (x.sum(1) > 0).astype(np.int64)}
+    weights = []
+    for sharding in ("fixed", "dynamic"):
+        keras.utils.set_random_seed(1)
+        layers = [keras.Input((3,)), keras.layers.Dense(4, activation="relu"), keras.layers.Dropout(0.2), keras.layers.Dense(2)]
+        model = keras.Sequential(layers)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        with dk.Center.create(np.concatenate([np.ravel(each) for each in model.get_weights()])) as center:
+            exchange = dk.Exchange(center, "downpour", WINDOW, batch_size=BATCH, epochs=EPOCHS, samples_per_epoch=ROWS)
+            if sharding == "fixed":
+                rows = dataset(Shard(data), BACKEND, BATCH, seed=7, epoch=lambda exchange=exchange: exchange.epoch)
+                model.fit(rows, epochs=EPOCHS, callbacks=[exchange], verbose=0, shuffle=False)
+            else:
+                shard = NodeShard(Shard(data), [0], 1)
+                leases = exchange.leases = Leases(center, shard, BATCH, WINDOW, EPOCHS)
+                leases.join(0)
+                leased = leased_dataset(Order(shard, BATCH, True, 7), leases, BACKEND)
+                options = {"initial_epoch": leases.first(), "epochs": EPOCHS + MORE_EPOCHS, "verbose": 0, "shuffle": False}
+                model.fit(leased, callbacks=[exchange, leases], **options)
+            weights.append(center.snapshot())
+    np.testing.assert_array_equal(*weights)
