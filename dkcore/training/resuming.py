@@ -1,6 +1,7 @@
 """Going on from a checkpoint: where a rank begins, and what it takes over, on as many workers as before or on another number."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -144,11 +145,20 @@ def where_all(manifest: Manifest, per_epoch: int) -> tuple[int, int]:
 
 
 class Restore(Callback):
-    """Gives a rank back what it had, when training begins: after the exchange has joined the center, before the first step."""
+    """Gives a rank back what it had, when training begins: after the exchange has joined the center, before the first step.
 
-    def __init__(self, exchange: Exchange, beginning: Beginning, learning_rate: float | None):
+    newest: finds its part of the newest checkpoint, for a worker that follows one that died.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        beginning: Beginning,
+        learning_rate: float | None,
+        newest: "Callable[[], dict[str, Array] | None]" = lambda: None,
+    ):
         super().__init__()
-        self.exchange, self.beginning, self.learning_rate = exchange, beginning, learning_rate
+        self.exchange, self.beginning, self.learning_rate, self.newest = exchange, beginning, learning_rate, newest
         self.part: dict[str, Array] = {}
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -170,12 +180,15 @@ class Restore(Callback):
             self.part = {}
 
     def take_over(self, again: Again) -> None:
-        """Go on where another worker died. Its optimizer died with it: this one's begins anew, but for a schedule of its learning rate."""
+        """Go on where another worker died. Its optimizer died with it: this one has that of the newest checkpoint, if there is one."""
         exchange, begin, optimizer = self.exchange, self.beginning, self._model.optimizer
         records = exchange.history.records
         exchange.exchanges, exchange.steps = again.exchanges, begin.steps
         exchange.durations = [record[6] or 0.0 for record in records]
         exchange.staleness_sum = sum(record[5] or 0.0 for record in records)
+        part = None if again.guest else self.newest()
+        if part is not None and worker_state.restore_optimizer(exchange, part):
+            print("dkcore: the optimizer is that of the newest checkpoint.")
         exchange.worker.resume(again.exchanges + again.ahead, begin.epoch, begin.step, begin.steps)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             optimizer.iterations.assign(begin.steps)

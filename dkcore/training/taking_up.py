@@ -4,12 +4,16 @@ import time
 from typing import TYPE_CHECKING
 
 from dkcore.checkpoints.folder import MANIFEST, name_of
+from dkcore.checkpoints.manifest import find
 from dkcore.checkpoints.part import rank_part
+from dkcore.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from dkcore.arrays import Array
+    from dkcore.training.job import Job
     from dkcore.training.recorder import Recorder
 
-__all__ = ["LOST", "take_up"]
+__all__ = ["LOST", "newest_part", "take_up"]
 
 LOST = "lost-{}"  # a file in the job's directory: no worker of that rank trains any longer
 
@@ -36,6 +40,16 @@ def take_up_first(recorder: "Recorder", number: int, last: bool) -> None:
     if under_way and (begun > number or begun in folder.numbers(drafts=True)):
         recorder.open, recorder.began = begun, time.monotonic()
     recorder.asked = last
+
+
+def newest_part(job: "Job", rank: int) -> "dict[str, Array] | None":
+    """What the newest whole checkpoint of a job that runs has of a rank; None where there is none, or where they travel."""
+    if job.checkpoint_location is None or job.travels:
+        return None
+    try:
+        return find(job.checkpoint_location, verify=False).part(rank_part(rank))
+    except (CheckpointError, OSError):
+        return None
 
 
 def whole(recorder: "Recorder", name: str) -> bool:

@@ -34,6 +34,7 @@ from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
 from dkcore.training.resuming import Beginning, Restore, beginning_of
 from dkcore.training.sums import write_sums
+from dkcore.training.taking_up import newest_part
 
 if TYPE_CHECKING:
     from dkcore.ranks.world import World
@@ -137,7 +138,7 @@ def prepare_keras(job: "Job", world: "World") -> None:
 def fit(part: Part) -> None:
     """Train on this rank's rows, and wait for the center to be final."""
     job, world, exchange, begin = part.job, part.world, part.exchange, part.begin
-    restore = Restore(exchange, begin, job.learning_rate)
+    restore = Restore(exchange, begin, job.learning_rate, lambda: newest_part(job, world.rank))
     position = Position(exchange, begin.epoch, begin.step, restore.wake)
     guest = isinstance(world, SeatedWorld) and world.guest
     seed = (job.seed + world.rank) % SEEDS if guest and exchange.leases is None else job.seed  # a draw of its own

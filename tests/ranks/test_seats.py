@@ -95,10 +95,10 @@ def test_checkpoints_go_on_with_the_worker_that_follows(tmp_path):
     folder = tmp_path / "checkpoints"
     options = [*counting(tmp_path, ROWS), "--batch-size", "4", "--window", "3", "--on-worker-loss", "restart", "--checkpoint", str(folder)]
     with SeatedJob(tmp_path, *options, "--epochs", "100000", "--checkpoint-every", "40 exchanges", "--keep", "1000") as job:
+        job.kill(1, 500)
         job.kill(0, 100)
-        job.kill(1, 100)
         fresh = job.slot(0, 150)["exchanges"]
-        job.slot(1, 150)
+        job.slot(1, 550)
         number = len(list(folder.glob("checkpoint-*")))
         job.until(lambda: len(list(folder.glob("checkpoint-*"))) > number + 1)
         job.process.terminate()
@@ -107,6 +107,8 @@ def test_checkpoints_go_on_with_the_worker_that_follows(tmp_path):
     found = sorted(int(path.name[-8:]) for path in folder.glob("checkpoint-*"))
     saved = find(str(folder))
     assert saved.location.endswith(f"{found[-1]:08d}") and len(saved.manifest.ranks) == 2
+    steps = next(rank["steps"] for rank in saved.manifest.ranks if rank["rank"] == 1)
+    assert steps >= 550 * 2 and steps - int(saved.part("rank-1.npz")["optimizer-0"]) < 1000  # that of a checkpoint, and no new one
     epochs = EPOCHS + max(rank["epoch"] for rank in saved.manifest.ranks)
     with SeatedJob(tmp_path, *options, "--epochs", str(epochs), "--resume", str(folder)) as job:
         job.kill(0, 20)
