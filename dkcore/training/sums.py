@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dkcore.ranks.seated import Again
     from dkcore.ranks.world import World
     from dkcore.report.history import Record
     from dkcore.training.evaluation import Evaluation
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from dkcore.training.job import Job
     from dkcore.training.resuming import Beginning
 
-__all__ = ["counted", "put_sums", "write_sums"]
+__all__ = ["counted", "put_sums", "samples_leased", "write_sums"]
 
 
 def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[int, int, int],
@@ -55,7 +56,9 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
     histogram = [int(each) for each in exchange.histogram]
     if taken_over is not None and taken_over.histogram:
         histogram = [mine + others for mine, others in zip(histogram, taken_over.histogram, strict=True)]
-    samples_in = None if exchange.leases is None else exchange.leases.samples_in
+    samples_in: Callable[[int], int] | None = None if exchange.leases is None else exchange.leases.samples_in
+    if job.leases and taken_over is not None and taken_over.over:
+        samples_in = samples_leased(job, taken_over)
     sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin), samples_in) | {
         "exchanges": exchange.exchanges,
         "histogram": histogram,
@@ -70,6 +73,11 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
         "leases": exchange.center.leases if world.leader and job.leases else None,
     }
     put_sums(job.home, world.rank, sums)
+
+
+def samples_leased(job: "Job", again: "Again") -> Callable[[int], int]:
+    """How many samples there were in all steps of a seat whose worker is lost, where batches are leased."""
+    return lambda steps: steps * job.batch_size - (again.lacked if steps else 0)
 
 
 def put_sums(home: "Path", rank: int, sums: dict[str, Any]) -> None:
