@@ -60,6 +60,10 @@ GOALS = {
     "spark_ingest_vs_arrow/later": Goal(at_least=0.9),
     "vs_elephas/samples_per_s*": Goal(at_least=5),
     "spark_launch_s": Goal(at_most=3),
+    "chaos/goodput_vs_startup/15s": Goal(at_least=0.9),
+    "chaos/survivors_p99_s/*": Goal(at_most=0.05),
+    "chaos/loss_ratio/*": Goal(at_least=0.9, at_most=1.1),
+    "chaos/rows_lost/*": Goal(at_most=0),
     "simulation/*": Goal(at_least=0.9, at_most=1.1),
 }
 

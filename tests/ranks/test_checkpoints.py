@@ -19,6 +19,7 @@ import dkcore as dk
 from dkcore.checkpoints.manifest import find
 from dkcore.errors import CheckpointError
 from dkcore.launch.mpi import find_mpi
+from dkcore.training.lease_state import epochs_done
 
 LONG = 100_000  # epochs: more than a test has time for
 PATIENCE = 100.0
@@ -122,10 +123,9 @@ def test_more_workers_and_fewer_go_on_with_copies_of_optimizers(tmp_path):
     assert "2 workers then, 3 now: the first 2 have the optimizers, and the others copies" in more.report["resumed"]
     assert more.report["resumed_from"] == saved.location
     assert len(more.report["checkpoints"]) >= 1
-    epoch = more.history.to_pylist()[0]["epoch"]
-    assert epoch in (1, 2)  # the second checkpoint is left out when the first is not written yet
-    assert more.report["samples"] == (4 - epoch) * 240
-    assert int(trained.optimizer.iterations) == saved.manifest.ranks[0]["steps"] + (4 - epoch) * 10
+    left = 4 - epochs_done(saved.manifest)  # 2 or 3; or between, where one of the two workers was an epoch ahead
+    assert 2 <= left <= 3 and abs(more.report["samples"] - left * 240) <= 3 * 8  # a batch of each worker
+    assert abs(int(trained.optimizer.iterations) - saved.manifest.ranks[0]["steps"] - left * 10) <= 1
     fewer = trainer(num_workers=1, num_epoch=9, resume=folder)
     fewer.train(data)
     assert "3 workers then, 1 now: the first 1 have the optimizers" in fewer.report["resumed"]
