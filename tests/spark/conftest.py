@@ -1,22 +1,13 @@
 """For the tests on Spark: one real cluster of two slots in this process, and a Java that it runs on."""
 
-import os
-import sys
-
 import pytest
-from spark_settings import QUICK, ROOT, SHARED, java_home, settings, shared_classes
+from spark_settings import prepare, settings
 
 
 @pytest.fixture(scope="session")
 def spark_environment():
     """The environment that the driver's Java, and so all of Spark, starts with."""
-    home = java_home()
-    if home:
-        os.environ["JAVA_HOME"] = home
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    os.environ.setdefault("JDK_JAVA_OPTIONS", f"{QUICK} {SHARED.format(shared_classes())}")
+    prepare()
 
 
 @pytest.fixture(scope="session")
