@@ -36,7 +36,8 @@ class Again:
     epoch is None: nothing was trained yet. histogram: of staleness, as of a slot. center: its name. over: train no more, but deliver.
     guest: it has joined a job that runs, and is no rank. ahead: exchanges that its slot shows from the beginning, so that nobody waits
     for it. account: for the report, see `dkcore.seats.account`. lacked: samples by which short batches were short, where they are leased.
-    node_rows: of a guest, where batches are leased: the arguments of the `NodeShard` that it shares.
+    node_rows: of a guest, where batches are leased: the arguments of the `NodeShard` that it shares. first: where the first worker of the
+    seat began, see `dkcore.training.resuming.first_of`.
     """
 
     center: str
@@ -51,6 +52,7 @@ class Again:
     account: dict[str, int] = field(default_factory=dict)
     lacked: int = 0
     node_rows: dict[str, Any] | None = None
+    first: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

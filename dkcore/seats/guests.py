@@ -117,8 +117,8 @@ class Guests:
             self.count += 1
             slowest = center.segment.pulse()["slowest"]
             ahead = 0 if slowest == NOBODY else slowest
-            rows = self.calls.beginning["node_rows"]
-            again = Again(center.name, epoch=self.epoch(), guest=True, ahead=ahead, account={"joined": 1}, node_rows=rows)
+            shared = {name: self.calls.beginning[name] for name in ("node_rows", "first")}
+            again = Again(center.name, epoch=self.epoch(), guest=True, ahead=ahead, account={"joined": 1}, **shared)
             numbers = os.memfd_create("dkcore-guest")
             self.here[self.start(again, rank, numbers, GuestCalls(self.calls, rank))] = rank, numbers, again
             ranks.append(rank)

@@ -208,7 +208,7 @@ class Seat:
             self.fail(128 - code if code < 0 else code or 1, f"{text}, before the training began. {advice}", "")
             return
         account.deaths += 1
-        before = self.again or Again(calls.center.name)
+        before = self.again or Again(calls.center.name, first=calls.beginning["first"])
         self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size, self.leased_from)
         if calls.membership is not None:
             calls.membership.leave_rounds()

@@ -32,7 +32,7 @@ def recorder_of(job: "Job", world: "World", exchange: "Exchange", begin: "Beginn
         return None
     settings = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("directory", "keras", "compiled")}
     every = EPOCH if job.checkpoint_every is None else every_of(job.checkpoint_every)
-    after = max(job.last_checkpoint, number_of(begin.saved.name) if begin.saved is not None else 0)
+    after = max(job.last_checkpoint, number_of(begin.location.rpartition("/")[2]) if begin.location is not None else 0)
     folder, failure = attempt(lambda: Folder(location))
     raise_once(world, failure)
     assert folder is not None  # or that has ended the job
@@ -57,7 +57,7 @@ def finish_recording(checkpoint: Checkpoint | None, job: "Job", world: "World", 
     OSError on rank 0 when the last one could not be written.
     """
     if checkpoint is None:
-        if world.rank == 0 and begin.saved is not None:
+        if world.rank == 0 and begin.location is not None:
             tell(job, begin, world, None, "")
         return False
     recorder = checkpoint.recorder
@@ -81,7 +81,7 @@ def tell(job: "Job", begin: "Beginning", world: "World", recorder: Recorder | No
     """Leave word for the launcher and the report."""
     where = "" if recorder is None else recorder.folder.location
     said = {
-        "resumed_from": begin.saved.location if begin.saved is not None else None,
+        "resumed_from": begin.location,
         "resumed": begin.line(world.size),
         "checkpoints": [] if recorder is None else [f"{where}/{name}" for name in recorder.written.names],
         "checkpoints_failed": 0 if recorder is None else recorder.written.failed,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dkcore.ranks.world import World
     from dkcore.training.job import Job
 
-__all__ = ["Beginning", "Restore", "beginning_of"]
+__all__ = ["Beginning", "Restore", "beginning_of", "first_of"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Beginning:
         saved: the checkpoint, if there is one. source: the rank whose optimizer this one takes. whole: whether it is the same rank, which
             takes over everything. steps: since the origin. pending: those of them since the last exchange. leases: of this node, where
             batches are leased and the checkpoint knows of them.
-        again: what it takes over from a worker that died in its seat, which began at ``before``.
+        again: what it takes over from a worker that died in its seat, which began at ``before``. told: of a checkpoint
+            that another worker of the seat began from, and that may be gone by now: where it was, and the line for the report.
     """
 
     epoch: int
@@ -48,11 +49,19 @@ class Beginning:
     leases: Restart | None = None
     again: Again | None = None
     before: "Beginning | None" = None
+    told: tuple[str, str] | None = None
+
+    @property
+    def location(self) -> str | None:
+        """Where the checkpoint is, or was; None for a job that begins anew."""
+        if self.saved is not None:
+            return self.saved.location
+        return None if self.told is None else self.told[0]
 
     def line(self, size: int) -> str:
         """What was done, for the report; empty for a job that begins anew."""
         if self.saved is None:
-            return ""
+            return "" if self.told is None else self.told[1]
         before, now = len(self.saved.manifest.ranks), size
         how = f"each of {now} workers has its optimizer back"
         if not self.whole:
@@ -66,8 +75,18 @@ def beginning_of(job: "Job", world: "World", shard: "Shard") -> Beginning:
 
     CheckpointError when nothing is left to do, or it is another kind of job.
     """
-    begin, again = beginning_of_job(job, world, shard), again_of(world)
-    return begin if again is None else taken_over(begin, again, job.epochs, shard.steps(job.batch_size))
+    again = again_of(world)
+    if again is None:
+        return beginning_of_job(job, world, shard)
+    begin = Beginning(**again.first) if again.first is not None else beginning_of_job(job, world, shard)
+    return taken_over(begin, again, job.epochs, shard.steps(job.batch_size))
+
+
+def first_of(begin: Beginning, size: int) -> dict[str, Any]:
+    """Where the first worker of a seat began, for those that follow it: they look for no checkpoint. size: workers of the job."""
+    first = begin.before or begin
+    told = None if first.location is None else (first.location, first.line(size))
+    return {name: getattr(first, name) for name in ("epoch", "step", "origin", "source", "steps")} | {"told": told}
 
 
 def taken_over(begin: Beginning, again: Again, epochs: int, per_epoch: int) -> Beginning:

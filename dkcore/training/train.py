@@ -32,7 +32,7 @@ from dkcore.training.leasing import MORE_EPOCHS, Leases
 from dkcore.training.leaving import Leave
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
-from dkcore.training.resuming import Beginning, Restore, beginning_of
+from dkcore.training.resuming import Beginning, Restore, beginning_of, first_of
 from dkcore.training.sums import write_sums
 from dkcore.training.taking_up import newest_part
 
@@ -166,7 +166,8 @@ def beginning_for(part: Part) -> dict[str, Any]:
     """What the seat of this rank is told, if it has one: what it needs to write the sums of a worker that is lost."""
     begin = part.begin
     said = {"samples": part.shard.samples, "begin": (begin.epoch, begin.steps, begin.origin), "weights": part.center.size}
-    return said | {"node_rows": part.shard.arguments if isinstance(part.shard, NodeShard) else None}
+    rows = part.shard.arguments if isinstance(part.shard, NodeShard) else None
+    return said | {"node_rows": rows, "first": first_of(begin, part.world.size)}
 
 
 def train_rows(part: Part, dataset: Any, callbacks: list[keras.callbacks.Callback]) -> None:

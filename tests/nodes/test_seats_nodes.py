@@ -16,7 +16,7 @@ from seated_jobs import counting
 
 from dkcore.report.history import notes_of
 
-ROWS, EPOCHS = 64, 150
+ROWS, EPOCHS = 64, 400
 PATIENCE = 120.0
 
 

@@ -15,7 +15,7 @@ from seated_jobs import SeatedJob, counting
 
 from dkcore.launch.mpi import find_mpi
 
-ROWS, EPOCHS = 64, 300
+ROWS, EPOCHS = 64, 1500  # some seconds, in which workers are killed
 STEPS = ["--batch-size", "4", "--window", "3"]
 
 

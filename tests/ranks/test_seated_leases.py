@@ -9,7 +9,7 @@ from seated_jobs import SeatedJob, counting
 
 from dkcore.checkpoints.manifest import find
 
-ROWS, EPOCHS = 63, 300  # the last batch of an epoch has 3 rows of 4
+ROWS, EPOCHS = 63, 1500  # the last batch of an epoch has 3 rows of 4
 OPTIONS = ["--batch-size", 4, "--window", 3, "--epochs", EPOCHS, "--sharding", "dynamic"]
 
 

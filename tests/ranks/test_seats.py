@@ -10,7 +10,7 @@ from seated_jobs import SeatedJob, counting
 
 from dkcore.checkpoints.manifest import find
 
-ROWS, EPOCHS = 64, 300
+ROWS, EPOCHS = 64, 1500  # some seconds, in which workers are killed
 STEPS = ["--batch-size", "4", "--window", "3", "--epochs", str(EPOCHS)]
 
 
