@@ -72,7 +72,7 @@ class Slots:
                     return []
                 self.center = Center.attach((self.home / "center").read_text(), timeout=0)
             return [slot for slot in self.center.slots() if slot["state"] == "claimed" and slot["exchanges"]]
-        except (CenterNotFoundError, DkcoreError):
+        except (CenterNotFoundError, DkcoreError, ValueError):  # it is gone, or was closed meanwhile
             return []
 
     def pids(self) -> list[int]:
