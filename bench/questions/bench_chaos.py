@@ -24,7 +24,7 @@ import pytest
 
 from bench.harness.case import Case
 from bench.questions.bench_replica import QUIET
-from bench.questions.bench_training import MODEL, WRONG
+from bench.questions.bench_training import MODEL, blurred
 from bench.subjects.killed import Killer, Slots, Watch
 from dkcore.errors import RankError
 from dkcore.training.job import Job
@@ -123,13 +123,9 @@ def figures_of_ours(keys: dict[str, str], turns, calm: Run, torn: Run) -> None:
 
 
 def arrays() -> dict[str, np.ndarray]:
-    """Images of ten blurred classes, some labels wrong: nobody is ever done learning."""
-    random = np.random.default_rng(0)
-    classes = random.integers(0, 10, SAMPLES + 2000)
-    centers = random.integers(0, 128, (10, 28, 28), dtype=np.uint8)
-    images = random.integers(0, 128, (len(classes), 28, 28), dtype=np.uint8) + centers[classes]
-    labels = np.where(random.random(len(classes)) < WRONG, random.integers(0, 10, len(classes)), classes).astype(np.uint8)
-    return {"x_train": images[:SAMPLES], "y_train": labels[:SAMPLES], "x_test": images[SAMPLES:], "y_test": labels[SAMPLES:]}
+    """The demo's images, and some more to test the trained model on."""
+    x, y = blurred(SAMPLES + 2000)
+    return {"x_train": x[:SAMPLES], "y_train": y[:SAMPLES], "x_test": x[SAMPLES:], "y_test": y[SAMPLES:]}
 
 
 def job_in(directory: str, case: Case, **more) -> Job:

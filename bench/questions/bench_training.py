@@ -82,13 +82,19 @@ def set_up(stack: ExitStack, backend: str, samples: int) -> tuple[Center, Crew, 
     return center, crew, plain
 
 
-def write_job(directory: str, backend: str, samples: int) -> None:
-    """The demo's settings, and images of ten blurred classes. Some labels are wrong, so that nobody is ever done learning."""
+def blurred(samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of ten blurred classes, and labels. Some are wrong, so that nobody is ever done learning."""
     random = np.random.default_rng(0)
     classes = random.integers(0, 10, samples)
     noise = random.integers(0, 128, (samples, 28, 28), dtype=np.uint8)
     images = noise + random.integers(0, 128, (10, 28, 28), dtype=np.uint8)[classes]
     labels = np.where(random.random(samples) < WRONG, random.integers(0, 10, samples), classes).astype(np.uint8)
+    return images, labels
+
+
+def write_job(directory: str, backend: str, samples: int) -> None:
+    """The demo's settings, and its images."""
+    images, labels = blurred(samples)
     settings = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
     job = Job(workers=WORKERS, window=12, batch_size=32, backend=backend, model=f"{MODEL}:mlp", **settings)
     job.save(directory, {"x_train": images, "y_train": labels})

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -17,7 +18,23 @@ __all__ = ["Killer", "Slots", "Watch"]
 LOOK = 0.002  # seconds between two looks
 
 
-class Killer(threading.Thread):
+class Beside(threading.Thread):
+    """Runs as long as its context; ``over`` is set when that ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+
+
+class Killer(Beside):
     """Kills one process of ``victims()`` after the other, at times between failures that are drawn from an exponential distribution.
 
     mtbf: the mean, in seconds. victims: gives the pids of processes that train now. Where there is none the time goes by.
@@ -27,9 +44,8 @@ class Killer(threading.Thread):
     """
 
     def __init__(self, mtbf: float, victims: Callable[[], list[int]], seed: int):
-        super().__init__(name="killer", daemon=True)
+        super().__init__()
         self.mtbf, self.victims, self.random = mtbf, victims, np.random.default_rng(seed)
-        self.over = threading.Event()
         self.kills: list[tuple[float, int]] = []
 
     def run(self) -> None:
@@ -48,14 +64,6 @@ class Killer(threading.Thread):
                 except ProcessLookupError:
                     continue
                 self.kills.append((time.perf_counter(), pid))
-
-    def __enter__(self) -> "Killer":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
 
 
 class Slots:
@@ -84,12 +92,12 @@ class Slots:
             self.center = None
 
 
-class Watch(threading.Thread):
+class Watch(Beside):
     """When each worker exchanged, by pid: the times of time.perf_counter at which its count was seen to rise."""
 
     def __init__(self, slots: Slots):
-        super().__init__(name="watch", daemon=True)
-        self.slots, self.over = slots, threading.Event()
+        super().__init__()
+        self.slots = slots
         self.seen: dict[int, list[float]] = {}
         self.ranks: dict[int, int] = {}
 
@@ -101,14 +109,6 @@ class Watch(threading.Thread):
                     counts[slot["pid"]] = slot["exchanges"]
                     self.ranks[slot["pid"]] = slot["rank"]
                     self.seen.setdefault(slot["pid"], []).append(time.perf_counter())
-
-    def __enter__(self) -> "Watch":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
 
     def first_after(self, kill: float, victim: int) -> float | None:
         """Seconds from a kill to the first exchange of the worker that took the victim's place; None if there was none."""

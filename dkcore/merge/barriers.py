@@ -22,7 +22,6 @@ from dkcore.ranks.agreement import agree, attempt
 from dkcore.version import VERSION
 
 if TYPE_CHECKING:
-    from dkcore._engine import Segment
     from dkcore.engine.center import NodeCenter
     from dkcore.ranks.world import World
 
@@ -86,7 +85,12 @@ class Membership:
 
     def round(self, timeout: float) -> None:
         """Hand-in is done: wait until the center has taken its step for all."""
-        await_round(self.segment, timeout)
+        ticket, until = self.segment.arrive(GATE), time.monotonic() + timeout
+        while not self.segment.wait(GATE, ticket, SLICE):
+            if time.monotonic() > until:
+                members, arrived = self.segment.await_members(GATE, 0.0)
+                received = f"{arrived} of {members} on this node" if arrived < members else "all of this node, but not of the others"
+                raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
 
     def leave_rounds(self) -> None:
         """This worker takes part in no further round, before it trains again."""
@@ -152,16 +156,6 @@ class Membership:
         self.leave()
         if self.merge is not None and os.getpid() == self.pid:
             self.merge.go_on_alone()
-
-
-def await_round(segment: "Segment", timeout: float) -> None:
-    """Arrive at the round, and wait until it is over."""
-    ticket, until = segment.arrive(GATE), time.monotonic() + timeout
-    while not segment.wait(GATE, ticket, SLICE):
-        if time.monotonic() > until:
-            members, arrived = segment.await_members(GATE, 0.0)
-            received = f"{arrived} of {members} on this node" if arrived < members else "all of this node, but not of the others"
-            raise StripeTimeoutError(expected(f"all workers at the round within {timeout:g} s", received, "Are some much slower?"))
 
 
 def merges(world: "World", synchronous: Synchronous | None) -> bool:

@@ -10,6 +10,7 @@ Design:
     notice of it.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +23,11 @@ from dkcore.merge.round import Round
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-__all__ = ["Report", "Survivors", "is_loss", "shrink", "validate_tolerance"]
+    from dkcore.ranks.world import World
+
+__all__ = ["Report", "Survivors", "is_loss", "shrink", "start_together", "validate_tolerance"]
+
+NAP = 0.002  # seconds between two looks: a spinning wait would take the core from who still compiles
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,17 @@ def is_loss(error: BaseException) -> bool:
 
     names = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED", "ERR_IN_STATUS")  # the last of several requests at once
     return isinstance(error, MPI.Exception) and error.Get_error_class() in [getattr(MPI, name, None) for name in names]
+
+
+def start_together(world: "World") -> None:
+    """Wait until all ranks have come here; where a node is lost, and the job goes on without it, for no one."""
+    try:
+        request = world.comm.Ibarrier()
+        while not request.Test():
+            time.sleep(NAP)
+    except Exception as error:
+        if not (world.tolerant and is_loss(error)):  # without a lost node the others go on; the merge tells of it
+            raise
 
 
 def validate_tolerance(environ: Mapping[str, str]) -> None:

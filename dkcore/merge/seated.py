@@ -3,12 +3,10 @@
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dkcore.errors import expected
 from dkcore.formula.rule import Rule
 from dkcore.formula.synchronous import Synchronous
-from dkcore.merge.barriers import Membership, await_round, merges
+from dkcore.merge.barriers import Membership, merges
 
 if TYPE_CHECKING:
     from dkcore.engine.center import NodeCenter
@@ -29,15 +27,9 @@ class SeatedMembership(Membership):
         found: dict[str, Any] | None = self.line.call("sums")
         return found
 
-    def begin(self, rule: "Rule | Synchronous") -> None:
-        self.final = False
-
     def learn(self, rule: "Rule | Synchronous", scalars: dict[str, float]) -> None:
         self.final = False
         self.line.call("learn", scalars)
-
-    def round(self, timeout: float) -> None:
-        await_round(self.segment, timeout)
 
     def leave_rounds(self) -> None:
         if not self.left:
@@ -48,26 +40,9 @@ class SeatedMembership(Membership):
             raise ValueError(expected("an open center", "a closed one", f"Come to the barrier {name!r} before close()."))
         self.line.call("barrier", name)
 
-    def finish(self) -> None:
-        self.barrier("finish()")
-        self.finished_at = self.segment.versions()
-        self.final = True
-
-    def unfinished(self) -> str:
-        if not self.final or self.finished_at is None:
-            return "none since the last training"
-        return "" if np.array_equal(self.segment.versions(), self.finished_at) else "exchanges since the last one"
-
     def leave(self) -> None:
         """The seat leaves when this worker has come to its end."""
         self.left = True
-
-    def close(self, patience: float) -> bool:
-        self.leave()
-        return False
-
-    def drop(self) -> None:
-        self.leave()
 
 
 def sit_down(center: "NodeCenter", world: "SeatedWorld", rule: "Rule | Synchronous | None") -> SeatedMembership:

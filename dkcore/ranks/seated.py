@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,11 @@ class Again:
     lacked: int = 0
     node_rows: dict[str, Any] | None = None
     first: dict[str, Any] | None = None
+
+    def added(self, histogram: Iterable[int]) -> list[int]:
+        """A histogram of the worker that took this over, with that of the workers before it."""
+        mine = [int(each) for each in histogram]
+        return [one + others for one, others in zip(mine, self.histogram, strict=True)] if self.histogram else mine
 
 
 @dataclass(frozen=True)

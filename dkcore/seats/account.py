@@ -42,10 +42,7 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
     """
     if slot is None:
         return before
-    histogram = [int(each) for each in slot["histogram"]]
-    if before.histogram:
-        histogram = [mine + others for mine, others in zip(histogram, before.histogram, strict=True)]
-    found = dataclasses.replace(before, histogram=tuple(histogram))
+    found = dataclasses.replace(before, histogram=tuple(before.added(slot["histogram"])))
     exchanges, place = slot["exchanges"] - before.ahead, slot["place"]
     if slot["begun"] == slot["exchanges"] + 1:  # died within it
         if slot["stripes_in"] == center.stripes:

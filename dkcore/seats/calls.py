@@ -9,7 +9,7 @@ from dkcore.center import Center
 from dkcore.errors import DkcoreError, expected
 from dkcore.merge.barriers import Membership, take_part, validate_job
 from dkcore.merge.cut import Start, start_of
-from dkcore.merge.recovery import is_loss
+from dkcore.merge.recovery import start_together
 from dkcore.merge.settings import Merging
 from dkcore.registry import rule_of
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from dkcore.training.job import Job
 
 __all__ = ["Calls", "Kept"]
-
-NAP = 0.002  # seconds between two looks at the gate
 
 
 @dataclass(frozen=True)
@@ -116,13 +114,7 @@ class Calls:
         if self.gated:
             return
         self.gated = True
-        try:
-            request = self.world.comm.Ibarrier()
-            while not request.Test():
-                time.sleep(NAP)
-        except Exception as error:
-            if not (self.world.tolerant and is_loss(error)):
-                raise
+        start_together(self.world)
 
     def barrier(self, name: str) -> None:
         assert self.membership is not None

@@ -1,9 +1,8 @@
 """The common start: every worker compiles and traces on its first batch, then all go on at once."""
 
-import time
 from typing import TYPE_CHECKING
 
-from dkcore.merge.recovery import is_loss
+from dkcore.merge.recovery import start_together
 from dkcore.training.callback import Callback, Logs
 from dkcore.training.exchange import Exchange
 
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
     from dkcore.ranks.world import World
 
 __all__ = ["Gate"]
-
-NAP = 0.002  # seconds between two looks: a spinning wait would take the core from who still compiles
 
 
 class Gate(Callback):
@@ -38,10 +35,4 @@ class Gate(Callback):
         if self.passed:
             return
         self.passed = True
-        try:
-            request = self.world.comm.Ibarrier()
-            while not request.Test():
-                time.sleep(NAP)
-        except Exception as error:
-            if not (self.world.tolerant and is_loss(error)):  # without a lost node the others go on; the merge tells of it
-                raise
+        start_together(self.world)

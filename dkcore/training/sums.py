@@ -53,9 +53,7 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
     """Write the sums of this rank; begin: where it began, or the first worker of its seat. account: of its seat."""
     first = begin.before or begin
     membership, taken_over = exchange.center.membership, begin.again
-    histogram = [int(each) for each in exchange.histogram]
-    if taken_over is not None and taken_over.histogram:
-        histogram = [mine + others for mine, others in zip(histogram, taken_over.histogram, strict=True)]
+    histogram = exchange.histogram.tolist() if taken_over is None else taken_over.added(exchange.histogram)
     samples_in: Callable[[int], int] | None = None if exchange.leases is None else exchange.leases.samples_in
     if job.leases and taken_over is not None and taken_over.over:
         samples_in = samples_leased(job, taken_over)
