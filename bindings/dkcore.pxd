@@ -83,6 +83,7 @@ cdef extern from "dkcore.h" nogil:
         uint64_t epoch
         uint64_t step
         uint64_t steps
+        uint64_t samples
 
     ctypedef struct dk_slot_view:
         uint32_t state

@@ -118,8 +118,8 @@ cdef class Segment:
                 "heartbeat": view.heartbeat, "exchanges": view.exchanges, "steps": view.steps, "samples": view.samples,
                 "epoch": view.epoch, "total_samples": view.total_samples, "loss": view.loss,
                 "exchange_seconds": view.exchange_seconds, "staleness_sum": view.staleness_sum}
-        seen["place"] = (view.place.epoch, view.place.step, view.place.steps)
-        seen["next"] = (view.next.epoch, view.next.step, view.next.steps)
+        seen["place"] = (view.place.epoch, view.place.step, view.place.steps, view.place.samples)
+        seen["next"] = (view.next.epoch, view.next.step, view.next.steps, view.next.samples)
         seen["begun"], seen["stripes_in"] = view.begun, view.stripes_in
         seen["histogram"] = np.array(<uint64_t[:DK_HISTOGRAM]>view.histogram)
         return seen

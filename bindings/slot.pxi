@@ -41,14 +41,14 @@ cdef class Slot:
         CHK(dk_worker_check(self.handle, 0))
         return dk_worker_slot(self.handle)
 
-    def place(self, uint64_t epoch, uint64_t step, uint64_t steps):
+    def place(self, uint64_t epoch, uint64_t step, uint64_t steps, uint64_t samples):
         cdef dk_place place
-        place.epoch, place.step, place.steps = epoch, step, steps
+        place.epoch, place.step, place.steps, place.samples = epoch, step, steps, samples
         CHK(dk_worker_place(self.handle, &place))  # IN place
 
-    def resume(self, uint64_t exchanges, uint64_t epoch, uint64_t step, uint64_t steps):
+    def resume(self, uint64_t exchanges, uint64_t epoch, uint64_t step, uint64_t steps, uint64_t samples):
         cdef dk_place place
-        place.epoch, place.step, place.steps = epoch, step, steps
+        place.epoch, place.step, place.steps, place.samples = epoch, step, steps, samples
         CHK(dk_worker_resume(self.handle, exchanges, &place))  # IN place
 
     def report(self, uint64_t steps, uint64_t samples, uint64_t epoch, uint64_t total_samples, double loss):

@@ -42,6 +42,7 @@ class Center(NodeCenter):
     def __init__(self, segment: "Segment", name: str):
         """Use `create`, `attach` or `of`."""
         self.membership: Membership | None = None
+        self.kept: Array | None = None  # what `finish` ended with, where other ranks may train on
         super().__init__(segment, name)
 
     def forget(self) -> None:
@@ -87,14 +88,20 @@ class Center(NodeCenter):
         self.finish()
         save(self, os.fspath(path), None if self.membership is None else self.membership.world)
 
-    def finish(self) -> None:
+    def finish(self, *, keep: bool = True) -> None:
         """Wait until every rank of the job has called this: then the center is final, and equal bit for bit on all nodes.
 
-        Training may go on afterwards. MergeError when another node vanished. Returns at once for a center that no other rank
-        was told of (`create`, `attach`).
+        Training may go on afterwards. keep: a copy of it for `copy_to`, so that others may train on before it is called; False saves
+        its memory where none will. MergeError when another node vanished. Returns at once for a center that no other rank was told
+        of (`create`, `attach`).
         """
-        if self.membership is not None:
-            self.membership.finish()
+        if self.membership is None:
+            return
+        self.kept = None
+        self.membership.finish()
+        if self.membership.world.size > 1:
+            self.kept = self.snapshot() if keep else None
+            self.membership.barrier("all have seen the final center")  # until then nobody trains on
 
     def barrier(self, name: str) -> None:
         """Wait until every rank of the job has called this or has left; for what others read afterwards. name: for messages."""
@@ -105,16 +112,16 @@ class Center(NodeCenter):
         """Give a Keras model the weights of the center: what to evaluate and to save after `finish`.
 
         final: False takes the center as it is now, while others may still train. MergeError when it is not final, though it
-        should be: before `finish`, on one rank as on many, or when somebody exchanged with it since. A center that no other
-        rank was told of (`create`, `attach`) is always final.
+        should be: before `finish`, on one rank as on many, or when this rank exchanged with it since. What others have trained since is
+        not in it. A center that no other rank was told of (`create`, `attach`) is always final.
         """
         from dkcore.replica.replica import Replica
 
-        if final and self.membership is not None and (why := self.membership.unfinished()):
+        if final and self.membership is not None and (why := self.membership.unfinished(others=self.kept is None)):
             what = "center.finish() on every rank before the center is taken"
             raise MergeError(expected(what, why, "Call it when fit returns; copy_to(model, final=False) takes what is there now."))
 
-        Replica(model).write(self.snapshot())
+        Replica(model).write(self.kept if final and self.kept is not None else self.snapshot())
 
     @property
     def in_rounds(self) -> bool:
@@ -123,6 +130,7 @@ class Center(NodeCenter):
 
     def announce(self, rule: Rule) -> None:
         """A worker of this process is going to exchange by this rule: the center is not final any longer."""
+        self.kept = None
         if self.membership is not None:
             self.membership.begin(rule)
 

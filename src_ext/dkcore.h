@@ -128,7 +128,7 @@ typedef enum dk_slot_state { DK_SLOT_FREE = 0, DK_SLOT_CLAIMED = 1, DK_SLOT_DONE
 /* Where a worker stands in its data: what another process needs to go on from there. Exact under kill -9: one store, of the slot's
  * `exchanges`, makes it valid together with the exchange. While begun is exchanges + 1, one is under way, or a death ended it. */
 typedef struct dk_place {
-    uint64_t epoch, step, steps; /* batches of the epoch that are done; steps since the training began */
+    uint64_t epoch, step, steps, samples; /* batches of the epoch that are done; steps and samples since the training began */
 } dk_place;
 
 typedef struct dk_slot_view {

@@ -64,7 +64,7 @@ typedef struct dk_slot {
     _Atomic uint64_t exchanges, steps, samples, epoch, total_samples;
     _Atomic uint64_t histogram[DK_HISTOGRAM];
     _Atomic uint64_t begun, stripes_in; /* see dk_slot_view; written only as the hot path goes along, after the histogram */
-    _Atomic uint64_t places[2][3];      /* of exchange number n, epoch, step and steps are in places[n % 2] */
+    _Atomic uint64_t places[2][4];      /* of exchange number n, a dk_place is in places[n % 2] */
 } dk_slot;
 
 typedef struct dk_stripe {

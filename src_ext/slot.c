@@ -44,11 +44,12 @@ static void put_place(dk_slot *slot, uint64_t exchange, const dk_place *place) {
     PUT(slot->places[exchange % 2][0], place->epoch);
     PUT(slot->places[exchange % 2][1], place->step);
     PUT(slot->places[exchange % 2][2], place->steps);
+    PUT(slot->places[exchange % 2][3], place->samples);
 }
 
 static dk_place place_of(dk_slot *slot, uint64_t exchange) {
     _Atomic uint64_t *place = slot->places[exchange % 2];
-    return (dk_place){GET(place[0]), GET(place[1]), GET(place[2])};
+    return (dk_place){GET(place[0]), GET(place[1]), GET(place[2]), GET(place[3])};
 }
 
 /* A death between any two of these stores leaves the last exchange, with its place, as the last. */

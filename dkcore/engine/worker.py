@@ -176,16 +176,16 @@ class Worker:
             patience=patience, only_read=only_read, hands_in=hands_in, **statistic,
         )  # fmt: skip
 
-    def place(self, epoch: int, step: int, steps: int) -> None:
-        """Where this worker will stand when its next exchange is in: batches of an epoch that are done, and steps in all.
+    def place(self, epoch: int, step: int, steps: int, samples: int = 0) -> None:
+        """Where this worker will stand when its next exchange is in: batches of an epoch that are done; steps, and samples, in all.
 
         From one moment on both are in the center, whenever the process is killed: whoever takes over goes on from there.
         """
-        self.slot.place(epoch, step, steps)
+        self.slot.place(epoch, step, steps, samples)
 
-    def resume(self, exchanges: int, epoch: int, step: int, steps: int) -> None:
+    def resume(self, exchanges: int, epoch: int, step: int, steps: int, samples: int = 0) -> None:
         """Before the first exchange: take over from a worker that had made so many and stood there."""
-        self.slot.resume(exchanges, epoch, step, steps)
+        self.slot.resume(exchanges, epoch, step, steps, samples)
 
     def lease(self, most: int, until: int = FOREVER) -> tuple[int, int]:
         """The next batches to train, of one epoch, at most so many, with tickets below ``until``: (first, count); count 0 for none.

@@ -32,7 +32,7 @@ class Membership:
     """This rank's part in it. Made by `take_part`.
 
     merge: the thread that merges this node's center, on its leader, if the job needs one. final: whether this rank finished, and no
-    worker of it joined since. finished_at: the versions of the center when all had finished.
+    worker of it joined since. finished_at: the versions of the center when all had finished. exchanged: then, by workers of this.
     """
 
     def __init__(self, center: "NodeCenter", world: "World", merge: Merge | None, synchronous: Synchronous | None):
@@ -44,6 +44,7 @@ class Membership:
         self.phase, self.pid = 0, os.getpid()
         self.final = self.left = False
         self.finished_at: np.ndarray | None = None
+        self.exchanged: dict[int, int] = {}  # by slot
         self.member = synchronous is not None  # whether rounds wait for this rank
 
     @property
@@ -101,7 +102,7 @@ class Membership:
     def finish(self) -> None:
         """See `Center.finish`."""
         self.barrier("finish()")
-        self.finished_at = self.segment.versions()
+        self.finished_at, self.exchanged = self.segment.versions(), self.exchanges()
         self.final = True
 
     def barrier(self, name: str) -> None:
@@ -117,11 +118,23 @@ class Membership:
             pass  # as long as the slowest worker takes; a rank that dies ends the job, a broken center raises
         self.member = self.synchronous is not None
 
-    def unfinished(self) -> str:
-        """Why the center is not final; empty when it is. One rank alone has to finish, too: its script is that of many."""
+    def unfinished(self, others: bool) -> str:
+        """Why the center is not final; empty when it is. One rank alone has to finish, too: its script is that of many.
+
+        others: whether their exchanges count, too.
+        """
         if not self.final or self.finished_at is None:
             return "none since the last training"
-        return "" if np.array_equal(self.segment.versions(), self.finished_at) else "exchanges since the last one"
+        now = self.exchanges()
+        mine = any(now.get(slot, count) != count for slot, count in self.exchanged.items())
+        same = not mine and (not others or np.array_equal(self.segment.versions(), self.finished_at))
+        return "" if same else "exchanges since the last one"
+
+    def exchanges(self) -> dict[int, int]:
+        """How many each slot shows that a worker of this process has."""
+        center = self.center()
+        slots = () if center is None else center.slots()
+        return {slot["slot"]: slot["exchanges"] for slot in slots if slot["pid"] == os.getpid()}
 
     def on_rank_death(self, place: int) -> None:
         """The rank of that place in the node, not its leader, died: nobody waits for it any longer."""

@@ -35,7 +35,7 @@ class Again:
     exchanges: that are in the center. epoch, step, steps: where the last of them left off: batches of the epoch, steps in all; or the
     epoch is None: nothing was trained yet. histogram: of staleness, as of a slot. center: its name. over: train no more, but deliver.
     guest: it has joined a job that runs, and is no rank. ahead: exchanges that its slot shows from the beginning, so that nobody waits
-    for it. account: for the report, see `dkcore.seats.account`. lacked: samples by which short batches were short, where they are leased.
+    for it. account: for the report, see `dkcore.seats.account`. samples: of this seat until there, where batches are leased.
     node_rows: of a guest, where batches are leased: the arguments of the `NodeShard` that it shares. first: where the first worker of the
     seat began, see `dkcore.training.resuming.first_of`.
     """
@@ -50,7 +50,7 @@ class Again:
     guest: bool = False
     ahead: int = 0
     account: dict[str, int] = field(default_factory=dict)
-    lacked: int = 0
+    samples: int = 0
     node_rows: dict[str, Any] | None = None
     first: dict[str, Any] | None = None
 

@@ -34,12 +34,8 @@ def slot_of(center: "Center", pid: int) -> "SlotView | None":
     return max(mine, key=lambda slot: slot["started"], default=None)
 
 
-def after_death(center: "Center", before: Again, slot: "SlotView | None", account: Account, batch_size: int,
-                leased_from: int | None = None) -> Again:  # fmt: skip
-    """What the next worker takes over, when one that had taken over ``before`` died and left a slot; counts what is in doubt.
-
-    leased_from: where batches are leased, the steps before this seat began.
-    """
+def after_death(center: "Center", before: Again, slot: "SlotView | None", account: Account, batch_size: int) -> Again:
+    """What the next worker takes over, when one that had taken over ``before`` died and left a slot; counts what is in doubt."""
     if slot is None:
         return before
     found = dataclasses.replace(before, histogram=tuple(before.added(slot["histogram"])))
@@ -52,10 +48,8 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
             account.rows_in_doubt += (slot["next"][2] - place[2]) * batch_size
     if exchanges <= before.exchanges:  # nothing new
         return found
-    if leased_from is not None and slot["steps"] > before.steps:  # else it died before it said so
-        found = dataclasses.replace(found, lacked=(slot["steps"] - leased_from) * batch_size - slot["samples"])
-    epoch, step, steps = place
-    return dataclasses.replace(found, exchanges=exchanges, epoch=epoch, step=step, steps=steps)
+    epoch, step, steps, samples = place
+    return dataclasses.replace(found, exchanges=exchanges, epoch=epoch, step=step, steps=steps, samples=samples)
 
 
 def ended(code: int) -> str:

@@ -152,9 +152,7 @@ class Guests:
         print(f"dkcore: worker {rank}, which had joined, {how}. Training goes on without it.", flush=True)
         if calls.beginning is not None:
             account = Account(deaths=int(not word), joined=1)
-            leased_from = calls.beginning["begin"][1] if self.job.leases else None
-            slot = slot_of(self.calls.center, worker.pid)
-            left = after_death(self.calls.center, again, slot, account, self.job.batch_size, leased_from)
+            left = after_death(self.calls.center, again, slot_of(self.calls.center, worker.pid), account, self.job.batch_size)
             with contextlib.suppress(OSError):
                 write_lost(self.job, self.world, calls, left, account, rank=rank)
 

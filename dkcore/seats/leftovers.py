@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from dkcore.report.history import History, notes_of
-from dkcore.training.sums import counted, put_sums, samples_leased
+from dkcore.training.sums import counted, put_sums
 from dkcore.training.taking_up import LOST
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def write_lost(job: "Job", world: "World", calls: "Calls", again: "Again", accou
     assert began is not None  # or the job would have ended
     history = History(notes_of(job.home, rank))
     samples, begin = began["samples"], began["begin"]
-    sums = counted(job, history.records, samples, begin, samples_leased(job, again) if job.leases else None)
+    sums = counted(job, history.records, samples, begin, again)
     rows: int = 0 if again.guest or job.leases else max((job.epochs - begin[0]) * samples - sums["samples"], 0)
     said = dataclasses.asdict(account) | {"rows_lost": account.rows_lost + rows}
     put_sums(job.home, rank, sums | {

@@ -209,7 +209,7 @@ class Seat:
             return
         account.deaths += 1
         before = self.again or Again(calls.center.name, first=calls.beginning["first"])
-        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size, self.leased_from)
+        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size)
         if calls.membership is not None:
             calls.membership.leave_rounds()
         self.inbox.put("stand in")
@@ -222,12 +222,6 @@ class Seat:
             self.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
         else:
             self.go_on_without(text)
-
-    @property
-    def leased_from(self) -> int | None:
-        """Where batches are leased, the steps before this seat began."""
-        assert self.calls.beginning is not None
-        return self.calls.beginning["begin"][1] if self.job.leases else None
 
     def go_on_without(self, text: str) -> None:
         """Nobody waits for a worker of this seat any longer. The first rank gets one more, that trains nothing: it delivers."""

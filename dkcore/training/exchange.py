@@ -203,7 +203,7 @@ class Exchange(Callback):
         numbers = numbers_of(logs)  # waits for the step, where steps are asynchronous
         if "window" in self.call.names:
             self.call.set("window", self.pending)
-        self.worker.place(self.epoch, self.epoch_steps, self.steps)
+        self.worker.place(self.epoch, self.epoch_steps, self.steps, 0 if self.leases is None else self.leases.samples_done)
         self.call.settles = 0 if self.leases is None else self.pending
         start = time.perf_counter()
         try:

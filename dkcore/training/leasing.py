@@ -70,7 +70,7 @@ class Leases(Callback):
         """Go on counting from the workers before this one in its seat."""
         self.start_steps = (begin.before or begin).steps
         self.steps_before = begin.steps - self.start_steps
-        self.lacked = 0 if begin.again is None else begin.again.lacked
+        self.lacked = 0 if begin.again is None else self.steps_before * self.batch_size - begin.again.samples
 
     def resume(self, ranges: list[tuple[int, int]]) -> None:
         """Hold these batches again: the weights have them, the center does not."""
@@ -124,19 +124,19 @@ class Leases(Callback):
 
     def step(self, batches: int) -> None:
         """So many more batches are trained."""
-        self.trained += batches
+        with self.lock:
+            until = self.trained + batches
+            for begin, first, count in self.ranges:
+                if self.trained < begin + count <= until and (first + count) % self.batches == 0:
+                    self.last_batches.append(self.steps_before + begin + count - self.before_this)
+            self.trained = until
 
     def settle(self, batches: int) -> None:
         """An exchange has settled the first ones."""
         with self.lock:
             self.settled += batches
             while self.ranges and sum(self.ranges[0][::2]) <= self.settled:
-                self.note(*self.ranges.popleft())
-
-    def note(self, begin: int, first: int, count: int) -> None:
-        """A range is settled: was the last batch of an epoch in it?"""
-        if (first + count) % self.batches == 0:
-            self.last_batches.append(self.steps_before + begin + count - self.before_this)
+                self.ranges.popleft()
 
     def samples_in(self, steps: int) -> int:
         """Samples in the first steps of this seat; of those of its former workers no further back than all of them."""
@@ -153,7 +153,12 @@ class Leases(Callback):
 
     def progress(self) -> tuple[int, int]:
         """Samples of this seat in this run, and how many there would be if all did as much."""
-        return self.samples_in(self.steps_before + self.trained - self.before_this), self.epochs * self.samples // self.sharers
+        return self.samples_done, self.epochs * self.samples // self.sharers
+
+    @property
+    def samples_done(self) -> int:
+        """Samples of this seat in this run, until now."""
+        return self.samples_in(self.steps_before + self.trained - self.before_this)
 
     # ------------------------------------------------------------------ a callback
 

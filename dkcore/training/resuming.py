@@ -208,7 +208,7 @@ class Restore(Callback):
         part = None if again.guest else self.newest()
         if part is not None and worker_state.restore_optimizer(exchange, part):
             print("dkcore: the optimizer is that of the newest checkpoint.")
-        exchange.worker.resume(again.exchanges + again.ahead, begin.epoch, begin.step, begin.steps)
+        exchange.worker.resume(again.exchanges + again.ahead, begin.epoch, begin.step, begin.steps, again.samples)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             optimizer.iterations.assign(begin.steps)
         exchange.steps_before = (exchange.replica.steps() or 0) - begin.steps

@@ -15,20 +15,25 @@ if TYPE_CHECKING:
     from dkcore.training.job import Job
     from dkcore.training.resuming import Beginning
 
-__all__ = ["counted", "put_sums", "samples_leased", "write_sums"]
+__all__ = ["counted", "put_sums", "write_sums"]
 
 
 def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[int, int, int],
-            samples_in: Callable[[int], int] | None = None) -> dict[str, Any]:  # fmt: skip
+            again: "Again | None" = None, samples_in: Callable[[int], int] | None = None) -> dict[str, Any]:  # fmt: skip
     """What a worker's records come to. One without samples has no first and no last exchange.
 
     samples: of an epoch of this worker. begin: the epoch where it began, its steps until then, and the epoch from which those are counted;
-    its samples are those since then. samples_in: how many there are in so many steps since then, where batches are leased.
+    its samples are those since then. again: what was taken over from a worker that died. samples_in: how many samples there are in so
+    many steps since then, where this worker leased batches.
     """
     epoch_begun, steps_begun, origin = begin
     start = (epoch_begun, steps_begun, None)
     found: Sequence[tuple[Any, ...]] = records or [start]
     first, end = found[0], found[-1]
+    if again is not None and again.steps > end[1]:  # killed before it took a note of its last exchange, which the center has
+        end = (again.epoch, again.steps, end[2])
+    if samples_in is None and again is not None and job.leases:
+        samples_in = samples_leased(job, again, steps_begun)
 
     def seen(record: tuple[Any, ...]) -> int:
         """Samples that the worker had trained on at a record, in this run and before it."""
@@ -55,9 +60,7 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
     membership, taken_over = exchange.center.membership, begin.again
     histogram = exchange.histogram.tolist() if taken_over is None else taken_over.added(exchange.histogram)
     samples_in: Callable[[int], int] | None = None if exchange.leases is None else exchange.leases.samples_in
-    if job.leases and taken_over is not None and taken_over.over:
-        samples_in = samples_leased(job, taken_over)
-    sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin), samples_in) | {
+    sums = counted(job, exchange.history.records, samples, (first.epoch, first.steps, first.origin), taken_over, samples_in) | {
         "exchanges": exchange.exchanges,
         "histogram": histogram,
         "evaluation_seconds": sum(evaluation.durations[:-1]) if evaluation else 0.0,  # the last is after the last exchange
@@ -73,9 +76,10 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
     put_sums(job.home, world.rank, sums)
 
 
-def samples_leased(job: "Job", again: "Again") -> Callable[[int], int]:
-    """How many samples there were in all steps of a seat whose worker is lost, where batches are leased."""
-    return lambda steps: steps * job.batch_size - (again.lacked if steps else 0)
+def samples_leased(job: "Job", again: "Again", steps_begun: int) -> Callable[[int], int]:
+    """How many samples there were in so many steps of a seat whose worker is lost, where batches are leased; short ones among the last."""
+    every = again.steps - steps_begun
+    return lambda steps: again.samples if steps >= every > 0 else steps * job.batch_size
 
 
 def put_sums(home: "Path", rank: int, sums: dict[str, Any]) -> None:

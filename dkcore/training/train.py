@@ -159,7 +159,7 @@ def fit(part: Part) -> None:
         with contextlib.suppress(StoppedError):
             train_rows(part, dataset, callbacks)
         exchange.history.write(job.home / f"rank-{world.rank}.parquet", world.rank)
-        part.center.finish()
+        part.center.finish(keep=False)  # nobody trains on
 
 
 def beginning_for(part: Part) -> dict[str, Any]:

@@ -21,8 +21,11 @@ def test_two_nodes_train_each_row_once_an_epoch_and_go_on_within_one(two_nodes, 
     np.testing.assert_array_equal(times_of(out), EPOCHS)
 
     manifests = [(path, find(str(path)).manifest) for path in sorted((tmp_path / "checkpoints").iterdir())]
-    path, manifest = next(each for each in reversed(manifests) if all(state["exact"] for state in each[1].leases))
-    assert [state["batches"] for state in manifest.leases] == [26, 26]  # 102 and 101 rows
+    assert all([state["batches"] for state in manifest.leases] == [26, 26] for _, manifest in manifests)  # 102 and 101 rows
+    within = [each for each in manifests if any(state["next"] < 26 * EPOCHS for state in each[1].leases)]
+    path, manifest = max(within, key=lambda each: (all(state["exact"] for state in each[1].leases), each[0]))
     done = two_nodes.run("mpich", sys.executable, *arguments(folder, tmp_path / "on", *options, "--resume", path), ranks_per_node=1)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(times_of(tmp_path / "on"), EPOCHS)
+    again = times_of(tmp_path / "on") - EPOCHS
+    most = sum(4 * 2 * 3 * 4 for state in manifest.leases if not state["exact"])  # rows of two workers: some exchanges while it was copied
+    assert again.min() >= 0 and again.sum() <= most

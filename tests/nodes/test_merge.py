@@ -269,7 +269,7 @@ written = []
 replica = lambda model: types.SimpleNamespace(write=written.append)
 sys.modules["dkcore.replica.replica"] = types.SimpleNamespace(Replica=replica)
 center = dk.Center.of(np.zeros(9, np.float32), world)
-for training in (1, 2):
+for training in (1, 2, 3):
     w, p = np.zeros(9, np.float32), np.zeros(9, np.float32)
     with center.worker() as worker:
         call = worker.call(dk.rules.downpour, p=p)
@@ -281,6 +281,7 @@ for training in (1, 2):
     except dk.errors.MergeError as error:
         os.write(1, f"refused {error}\\n".encode())  # at once: the ranks' lines are not to mingle
     center.finish()
+    time.sleep(0.1 * (world.rank == 0))  # the other one trains on at once
     center.copy_to("model")
     assert written.pop().tolist() == [world.size * training] * 9
 center.close()
@@ -291,7 +292,7 @@ def test_a_center_is_not_taken_before_it_is_final(two_nodes, tmp_path):
     done = two_nodes.run("mpich", write_script(tmp_path, COPY), ranks_per_node=1)
     assert done.returncode == 0, done.stderr
     refused = "refused Expected center.finish() on every rank before the center is taken. Received: none since the last training."
-    assert done.stdout.count(refused) == 4
+    assert done.stdout.count(refused) == 6
 
 
 # ---------------------------------------------------------------------- what does not fit together

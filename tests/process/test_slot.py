@@ -167,7 +167,7 @@ print("ready", flush=True)
 while True:
     steps += 1
     w += 1
-    worker.place(steps // 10, steps % 10, steps)
+    worker.place(steps // 10, steps % 10, steps, 4 * steps)
     call.flat(w)
 """
     with dk.Center.create(np.zeros(300, np.float32)) as center:
@@ -179,6 +179,6 @@ while True:
             process.kill()
             slot = next(slot for slot in center.slots() if slot["pid"] == process.pid)
             values = set((center.snapshot() - before).tolist())
-            epoch, step, steps = slot["place"]
+            epoch, step, steps, samples = slot["place"]
             under_way = slot["begun"] == slot["exchanges"] + 1 and slot["stripes_in"] == 1
-            assert steps == 10 * epoch + step == slot["exchanges"] and values == {float(steps + under_way)}
+            assert 4 * steps == samples and steps == 10 * epoch + step == slot["exchanges"] and values == {float(steps + under_way)}
