@@ -103,7 +103,7 @@ def test_a_pipeline_is_fitted_and_kept(df, tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")  # CrossValidator's own
 def test_cross_validation_finds_the_better_params(df, tmp_path):
-    mine = estimator(num_epoch=2)
+    mine = estimator(num_epoch=2, num_workers=1)
     grid = ParamGridBuilder().addGrid(mine.workerOptimizer, [keras.optimizers.SGD(1e-6), keras.optimizers.Adam(0.1)]).build()
     found = CrossValidator(estimator=mine, estimatorParamMaps=grid, evaluator=AccuracyEvaluator(), numFolds=2, seed=0).fit(df)
     assert found.avgMetrics[1] > 0.85 > found.avgMetrics[0]
