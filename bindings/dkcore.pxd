@@ -104,6 +104,7 @@ cdef extern from "dkcore.h" nogil:
         dk_place next
         uint64_t begun
         uint64_t stripes_in
+        uint64_t in_part
 
     dk_status dk_worker_claim(dk_center *center, int64_t rank, dk_worker **out)
     dk_status dk_worker_release(dk_worker *worker)

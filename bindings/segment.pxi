@@ -120,7 +120,7 @@ cdef class Segment:
                 "exchange_seconds": view.exchange_seconds, "staleness_sum": view.staleness_sum}
         seen["place"] = (view.place.epoch, view.place.step, view.place.steps, view.place.samples)
         seen["next"] = (view.next.epoch, view.next.step, view.next.steps, view.next.samples)
-        seen["begun"], seen["stripes_in"] = view.begun, view.stripes_in
+        seen["begun"], seen["stripes_in"], seen["in_part"] = view.begun, view.stripes_in, view.in_part
         seen["histogram"] = np.array(<uint64_t[:DK_HISTOGRAM]>view.histogram)
         return seen
 

@@ -89,6 +89,7 @@ class SlotView(TypedDict):
     next: tuple[int, int, int, int]
     begun: int
     stripes_in: int
+    in_part: int
     histogram: NDArray[np.uint64]
 
 def listen() -> None: ...

@@ -3,6 +3,8 @@
 
 #include "undo.h"
 
+#define LOOK_PATIENCE 1.0 /* seconds for a stripe that the owner of a slot died in */
+
 dk_status dk_center_layout(const dk_center *center, dk_layout *out) {
     *out = center->layout;
     return DK_OK;
@@ -102,7 +104,19 @@ dk_status dk_center_counts(dk_center *center, dk_counts *out) {
     return DK_OK;
 }
 
-dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out) { DK_WITHIN(center, dk_slot_look(center, slot, out)); }
+/* The stripe that its owner died in is mended first, which tells the slot what of the exchange is in. */
+static dk_status look_at_slot(dk_center *center, uint32_t slot, dk_slot_view *out) {
+    DK_CHECK(dk_slot_look(center, slot, out));
+    if (out->state != DK_SLOT_DEAD)
+        return DK_OK;
+    /* Somebody may hold that stripe for long: a monitor does not wait for it. */
+    int unknown = dk_undo_settle(center, slot + 1, LOOK_PATIENCE) != DK_OK;
+    DK_CHECK(dk_slot_look(center, slot, out));
+    out->in_part |= (uint64_t)unknown;
+    return DK_OK;
+}
+
+dk_status dk_center_slot(dk_center *center, uint32_t slot, dk_slot_view *out) { DK_WITHIN(center, look_at_slot(center, slot, out)); }
 
 dk_status dk_broken(const dk_center *center) {
     if (atomic_load_explicit(&center->header->broken, memory_order_acquire) != 2)

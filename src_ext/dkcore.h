@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define DK_LAYOUT_VERSION 5u /* raised whenever the bytes of a segment change their meaning */
+#define DK_LAYOUT_VERSION 6u /* raised whenever the bytes of a segment change their meaning */
 #define DK_MAX_VECTORS 8     /* c, w, p and up to five state vectors */
 #define DK_MAX_SCALARS 16
 #define DK_HISTOGRAM 64 /* staleness 0, 1, ... 62, and 63 for all beyond */
@@ -144,7 +144,8 @@ typedef struct dk_slot_view {
     uint64_t histogram[DK_HISTOGRAM]; /* of staleness, one count per stripe exchanged */
     dk_place place;                   /* where the worker stood at its last exchange that is in whole */
     dk_place next;                    /* and where it will stand, or would have stood, at the one after it, if that was begun */
-    uint64_t begun, stripes_in;       /* the number of the exchange that was begun last, and how many stripes have it; see dk_place */
+    uint64_t begun, stripes_in;       /* the number of the exchange that was begun last, and how many stripes have it whole; see dk_place */
+    uint64_t in_part;                 /* 1: another stripe has a part of it, or may have */
 } dk_slot_view;
 
 /* A worker belongs to the process that claimed it: in a forked child it counts as released. */
@@ -209,43 +210,10 @@ dk_status dk_exchange(dk_call *call, size_t segments, void *const *addresses, co
  * joins. Needs no kernel. */
 dk_status dk_pull(dk_call *call, size_t segments, void *const *addresses, const uint64_t *lengths);
 
-/* ------------------------------------------------------------------ nodes: what a leader does while its workers go on */
-
-/* One kernel over the stripes first ... end - 1, each under its lock; over those of their elements from `begin` on, before `until`. */
-typedef struct dk_pass {
-    dk_kernel kernel;
-    int32_t vectors, role[DK_MAX_VECTORS]; /* DK_CENTER, DK_STATE + k or DK_OUTSIDE */
-    uint32_t only_read;                    /* as in dk_call */
-    void *outside[DK_MAX_VECTORS];         /* of roles DK_OUTSIDE: where the first of these elements belongs */
-    double scalars[DK_MAX_SCALARS];
-    uint64_t first, end;
-    uint64_t begin, until; /* until 0: to the last of the stripes */
-    uint64_t *versions;    /* OUT, may be NULL: commits of each stripe, before they are raised */
-    const uint64_t *raise; /* IN, may be NULL: what to add to the commits of each stripe; without it a pass counts as none */
-    uint64_t *arrivals;    /* OUT, may be NULL: hand-ins that are in each stripe, before some are taken out */
-    const uint64_t *taken; /* IN, may be NULL: how many of them the pass takes out */
-    double timeout_s;      /* for one stripe */
-} dk_pass;
-dk_status dk_center_pass(dk_center *center, const dk_pass *pass);
-
-/* From now on every exchange and every wait on this center is DK_BROKEN, with this reason. The first reason stays. */
-dk_status dk_center_break(dk_center *center, const char *reason);
-dk_status dk_center_check(dk_center *center); /* DK_BROKEN or DK_OK */
-/* Workers on other nodes, and the exchanges of the slowest of them (UINT64_MAX: there is none). */
-dk_status dk_center_others(dk_center *center, uint32_t workers, uint64_t slowest);
-/* Name the rule that workers exchange by; the last one stays. */
-dk_status dk_center_declare(dk_center *center, const char *rule);
-
-typedef struct dk_pulse {
-    uint32_t live, waiting; /* workers; those of them that wait for a slower one */
-    uint64_t slowest;       /* exchanges of the slowest live worker; UINT64_MAX: there is none */
-    char rule[DK_RULE];
-} dk_pulse;
-dk_status dk_center_pulse(dk_center *center, dk_pulse *out);
-
 #include "codec.h"
 #include "gate.h"
 #include "lease.h"
+#include "node.h"
 #include "range.h"
 
 #ifdef __cplusplus

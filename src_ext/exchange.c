@@ -116,12 +116,6 @@ static void count(const pass *pass, uint64_t s, uint64_t staleness, uint64_t com
     pass->call->staleness += (double)staleness;
 }
 
-/* The stripe has this exchange whole: told before anybody else may lock it. */
-static void add_stripe(const pass *pass) {
-    _Atomic uint64_t *in = &pass->center->slots[pass->worker->slot].stripes_in;
-    atomic_store_explicit(in, atomic_load_explicit(in, memory_order_relaxed) + 1, memory_order_relaxed);
-}
-
 /* Waits for the stripe, or is DK_TIMEOUT at once. */
 static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s, int wait) {
     dk_call *call = pass->call;
@@ -129,17 +123,12 @@ static dk_status exchange_stripe(const pass *pass, const cursor *at, uint64_t s,
     uint32_t holder = pass->worker->slot + 1;
     DK_FAULT(DK_POINT_BEFORE);
     DK_CHECK(wait ? dk_stripe_lock(center, s, holder, call->timeout_s) : dk_stripe_try(center, s, holder));
-    dk_settle_touch(pass->hold);
     DK_FAULT(DK_POINT_LOCKED);
     dk_commit commit = dk_commit_of(center, s, dk_stripe_begin(center, s), dk_stripe_end(center, s), pass->written, 1);
     uint64_t staleness = commit.before / 2 - pass->worker->seen[s];
     if (call->staleness_at >= 0)
         call->scalars[call->staleness_at] = (double)staleness;
     dk_status status = commit_to(pass, &commit, at);
-    if (commit.in == commit.length)
-        add_stripe(pass);
-    if (status == DK_OK)
-        dk_settle_count(pass->hold);
     dk_stripe_unlock(center, s);
     DK_FAULT(DK_POINT_UNLOCKED);
     if (commit.in)
@@ -235,6 +224,8 @@ dk_status dk_exchange(dk_call *call, size_t count, void *const *addresses, const
         dk_slot_complete(pass.worker);
         add_to(&slot->exchange_seconds, call->seconds);
         add_to(&slot->staleness_sum, call->staleness);
+    } else {
+        dk_settle_fail(pass.hold, slot);
     }
     dk_worker_end(pass.worker);
     return call->status;

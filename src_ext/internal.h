@@ -63,8 +63,8 @@ typedef struct dk_slot {
     _Atomic double started, heartbeat, loss, exchange_seconds, staleness_sum;
     _Atomic uint64_t exchanges, steps, samples, epoch, total_samples;
     _Atomic uint64_t histogram[DK_HISTOGRAM];
-    _Atomic uint64_t begun, stripes_in; /* see dk_slot_view; written only as the hot path goes along, after the histogram */
-    _Atomic uint64_t places[2][4];      /* of exchange number n, a dk_place is in places[n % 2] */
+    _Atomic uint64_t begun, stripes_in, in_part; /* see dk_slot_view; written only as the hot path goes along, after the histogram */
+    _Atomic uint64_t places[2][4];               /* of exchange number n, a dk_place is in places[n % 2] */
 } dk_slot;
 
 typedef struct dk_stripe {
@@ -85,6 +85,7 @@ typedef struct dk_undo {
     _Alignas(DK_LINE) _Atomic uint64_t stripe; /* index + 1 of the stripe that it writes; 0: none */
     _Atomic uint64_t progress;                 /* done << 32 | saved: elements that are in; those after them that are saved, 0: none */
     uint64_t begin, length, complete;          /* as in dk_commit, see undo.h */
+    uint64_t stripes_in;                       /* of the slot, once the commit is whole */
     uint32_t vectors, arrivals;
 } dk_undo;
 
@@ -197,9 +198,10 @@ uint64_t dk_stripe_begin(const dk_center *center, uint64_t stripe);
 uint64_t dk_stripe_end(const dk_center *center, uint64_t stripe);
 void dk_versions_read(const dk_center *center, uint64_t *out);
 
-int dk_slot_take(dk_worker *worker, int64_t rank); /* 0: none is free */
-void dk_slot_leave(dk_worker *worker);             /* harmless when repeated */
-void dk_slots_bury(dk_center *center);             /* of those who died */
+int dk_slot_take(dk_worker *worker);                /* 0: none is free. It still shows its former owner */
+void dk_slot_show(dk_worker *worker, int64_t rank); /* from now on it shows this one */
+void dk_slot_leave(dk_worker *worker);              /* harmless when repeated */
+void dk_slots_bury(dk_center *center);              /* of those who died */
 /* An exchange begins; it is in whole: from that one store on its place is valid. */
 void dk_slot_resume(dk_worker *worker, uint64_t exchanges, const dk_place *place);
 void dk_slot_begin(const dk_worker *worker);

@@ -135,13 +135,22 @@ dk_status dk_settle_begin(const dk_worker *worker, uint64_t batches, dk_hold **o
     if (batches > left)
         return dk_fail(DK_INVALID, "Expected an exchange of batches that this worker holds, %llu. Received: %llu of them.",
                        (unsigned long long)left, (unsigned long long)batches);
-    if (GET(hold->until) <= settled) /* else one that failed may have touched some */
-        PUT(hold->touched, 0);
-    PUT(hold->whole, 0);
-    IN_ORDER();
+    if (GET(hold->until) <= settled)
+        PUT(hold->failed, 0);
+    IN_ORDER(); /* the slot has forgotten the stripes of the exchange before */
     PUT(hold->until, settled + batches);
     IN_ORDER();
     return DK_OK;
+}
+
+void dk_settle_fail(dk_hold *hold, const dk_slot *slot) {
+    if (!hold || GET(hold->until) <= GET(hold->settled))
+        return;
+    if (GET(slot->stripes_in) || GET(slot->in_part))
+        PUT(hold->failed, 1);
+    else if (!GET(hold->failed))
+        PUT(hold->until, GET(hold->settled)); /* it is in no stripe, as if it had not begun */
+    IN_ORDER();
 }
 
 /* ------------------------------------------------------------------ looking */

@@ -8,8 +8,9 @@
  *     storing, and may be repeated. So a death between any two instructions neither loses nor doubles a batch.
  * (c) To settle is one store of its owner's, without the lock, at the end of its exchange.
  * (d) Who leaves gives nothing back, and who dies cannot: whoever leases next looks for slots without an owner, and takes back what is in
- *     them. Whether an exchange that a death ended settles its batches follows from what its slot says of it. It had not touched a stripe:
- *     they go back. All stripes have it whole: they are settled. Else they count as settled, and as doubtful.
+ *     them. Whether an exchange that a death ended settles its batches follows from what its slot says of it, once the stripe that its
+ *     owner died in is mended. No stripe has any of it: they go back. All have it whole: they are settled. Else they count as settled,
+ *     and as doubtful.
  * (e) Batches of a slot are trained in the order in which they were leased, so `settled` is a number, and the rest of each range goes back
  *     as one range. Ranges that touch become one. */
 #define _GNU_SOURCE
@@ -117,13 +118,13 @@ static int give_back(dk_center *center, dk_hold *hold, int k) {
 }
 
 /* The exchange that a death ended. */
-static void decide(dk_center *center, dk_hold *hold) {
+static void decide(dk_center *center, dk_hold *hold, const dk_slot *slot) {
     dk_ledger *ledger = dk_ledger_of(center);
-    uint64_t settled = GET(hold->settled), until = GET(hold->until);
-    if (until <= settled || !GET(hold->touched))
+    uint64_t settled = GET(hold->settled), until = GET(hold->until), in = GET(slot->stripes_in), in_part = GET(slot->in_part);
+    if (until <= settled || !(in || in_part || GET(hold->failed)))
         return;
     dk_ledger_plan(center, &hold->settled, until);
-    if (GET(hold->whole) < center->header->stripes)
+    if (in < center->header->stripes || in_part)
         dk_ledger_plan(center, &ledger->doubtful, GET(ledger->doubtful) + until - settled);
     dk_ledger_change(center);
 }
@@ -133,7 +134,8 @@ static dk_status reclaim(dk_center *center, uint32_t slot) {
     dk_hold *hold = dk_hold_of(center, slot);
     if (GET(hold->settled) == GET(hold->leased))
         return DK_OK;
-    decide(center, hold);
+    DK_CHECK(dk_undo_settle(center, slot + 1, PATIENCE));
+    decide(center, hold, &center->slots[slot]);
     for (int k = 0; k < DK_HELD; k++)
         if (GET(hold->ranges[k].range) && !give_back(center, hold, k))
             return dk_fail(DK_FULL, "more than %llu ranges of batches wait", (unsigned long long)GET(dk_ledger_of(center)->ranges));

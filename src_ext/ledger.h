@@ -5,7 +5,10 @@
 #include "internal.h"
 
 #define DK_IN_LEDGER(word) ((uint64_t)((char *)(word) - (char *)center->header))
-enum { DK_CHANGES = 8, DK_WAITING = 256 }; /* words of one change at most; ranges that may wait, beside those that slots may hold */
+#ifndef DK_WAITING
+#define DK_WAITING 256 /* ranges that may wait, beside those that slots may hold */
+#endif
+enum { DK_CHANGES = 8 }; /* words of one change at most */
 
 /* A range of tickets in one word: first << 24 | count; 0: none. */
 typedef struct dk_change {
@@ -21,9 +24,9 @@ typedef struct dk_ledger {
 
 /* Of one slot. Batches of a slot are counted in the order in which they were leased, over all its owners. */
 typedef struct dk_hold {
-    _Alignas(DK_LINE) _Atomic uint64_t settled; /* so many. These four are its owner's; once it is gone, of who has the ledger's lock */
+    _Alignas(DK_LINE) _Atomic uint64_t settled; /* so many. These three are its owner's; once it is gone, of who has the ledger's lock */
     _Atomic uint64_t until;                     /* so many once the exchange under way is through; not more than settled: none is */
-    _Atomic uint32_t touched, whole;            /* of that exchange: 1 once it may have written; stripes that it is in, whole */
+    _Atomic uint64_t failed;                    /* 1: some stripes have an exchange of these that failed, and is tried again */
     _Atomic uint64_t leased;                    /* so many. This one and what follows: under the ledger's lock */
     struct {
         _Atomic uint64_t begin, range; /* how many were leased before it */
@@ -72,21 +75,10 @@ void dk_ledger_reclaim(dk_center *center);
 /* An exchange that settles so many batches of this worker begins; NULL when it settles none. */
 dk_status dk_settle_begin(const dk_worker *worker, uint64_t batches, dk_hold **out);
 
-/* It has the lock of a stripe. */
-static inline void dk_settle_touch(dk_hold *hold) {
-    if (hold)
-        atomic_store_explicit(&hold->touched, 1, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-}
+/* It failed, and its worker lives on. */
+void dk_settle_fail(dk_hold *hold, const dk_slot *slot);
 
-/* A stripe has all of it. */
-static inline void dk_settle_count(dk_hold *hold) {
-    atomic_signal_fence(memory_order_seq_cst);
-    if (hold)
-        atomic_store_explicit(&hold->whole, atomic_load_explicit(&hold->whole, memory_order_relaxed) + 1, memory_order_relaxed);
-}
-
-/* All have. The one store of `settled` settles the batches. */
+/* All stripes have it. The one store of `settled` settles the batches. */
 static inline void dk_settle_end(dk_hold *hold) {
     if (!hold)
         return;

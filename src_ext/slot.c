@@ -57,6 +57,7 @@ void dk_slot_begin(const dk_worker *worker) {
     dk_slot *slot = &worker->center->slots[worker->slot];
     uint64_t number = GET(slot->exchanges) + 1;
     PUT(slot->stripes_in, 0);
+    PUT(slot->in_part, 0);
     put_place(slot, number, &worker->place);
     atomic_signal_fence(memory_order_seq_cst);
     PUT(slot->begun, number);
@@ -76,10 +77,9 @@ void dk_slot_complete(const dk_worker *worker) {
     atomic_store_explicit(&slot->exchanges, GET(slot->exchanges) + 1, memory_order_release);
 }
 
-static void settle(dk_worker *worker, int64_t rank) {
+void dk_slot_show(dk_worker *worker, int64_t rank) {
     dk_center *center = worker->center;
     dk_slot *slot = &center->slots[worker->slot];
-    bury(center, slot, atomic_load(&slot->state));
     uint64_t generation = (atomic_load(&slot->state) >> 8) + 1;
     PUT(slot->pid, (int32_t)getpid());
     PUT(slot->rank, rank);
@@ -95,6 +95,7 @@ static void settle(dk_worker *worker, int64_t rank) {
     PUT(slot->total_samples, 0);
     PUT(slot->begun, 0);
     PUT(slot->stripes_in, 0);
+    PUT(slot->in_part, 0);
     put_place(slot, 0, &worker->place);
     for (int i = 0; i < DK_HISTOGRAM; i++)
         PUT(slot->histogram[i], 0);
@@ -104,14 +105,14 @@ static void settle(dk_worker *worker, int64_t rank) {
 }
 
 /* Fresh slots first, so that what former workers left there stays readable as long as possible. */
-int dk_slot_take(dk_worker *worker, int64_t rank) {
+int dk_slot_take(dk_worker *worker) {
     dk_center *center = worker->center;
     for (int fresh = 1; fresh >= 0; fresh--)
         for (uint32_t i = 0; i < center->header->layout.slots; i++) {
             uint64_t state = atomic_load(&center->slots[i].state) & 0xff;
             if ((state == DK_SLOT_FREE) == fresh && lock_byte(worker->fd, i, F_OFD_SETLK, F_WRLCK) == 0) {
                 worker->slot = i;
-                settle(worker, rank);
+                bury(center, &center->slots[i], atomic_load(&center->slots[i].state));
                 return 1;
             }
         }
@@ -163,5 +164,6 @@ dk_status dk_slot_look(dk_center *center, uint32_t index, dk_slot_view *out) {
     out->next = place_of(slot, exchanges + 1);
     out->begun = GET(slot->begun);
     out->stripes_in = GET(slot->stripes_in);
+    out->in_part = GET(slot->in_part);
     return DK_OK;
 }

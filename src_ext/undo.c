@@ -39,6 +39,18 @@ static void foresee(dk_stripe *stripe, const dk_undo *area) {
         stripe->next_version = version + (uint64_t)begun; /* begun: nobody knows; some of it may be in */
 }
 
+/* What the dead owner's slot says of its exchange. It is whole, or in part, for as long as the area is there: this may be repeated. */
+static void tell(dk_center *center, uint32_t holder, const dk_undo *area) {
+    uint64_t in = area ? atomic_load_explicit(&area->progress, memory_order_relaxed) >> 32 : 0;
+    if (!in || holder > center->header->layout.slots)
+        return;
+    dk_slot *slot = &center->slots[holder - 1];
+    if (in == area->length)
+        atomic_store_explicit(&slot->stripes_in, area->stripes_in, memory_order_relaxed);
+    else
+        atomic_store_explicit(&slot->in_part, 1, memory_order_relaxed);
+}
+
 static void fulfil(dk_stripe *stripe) {
     atomic_store_explicit(&stripe->recovered, stripe->next_recovered, memory_order_relaxed);
     atomic_store_explicit(&stripe->undone, stripe->next_undone, memory_order_relaxed);
@@ -65,6 +77,7 @@ void dk_undo_mend(dk_center *center, uint64_t index) {
     }
     DK_IN_ORDER();
     fulfil(stripe);
+    tell(center, holder, area);
     DK_IN_ORDER();
     if (area)
         atomic_store_explicit(&area->stripe, 0, memory_order_relaxed);

@@ -21,6 +21,7 @@
 typedef struct dk_commit {
     dk_center *center;
     dk_stripe *stripe;
+    dk_slot *slot;             /* whose exchange it is a part of; NULL: of none */
     dk_undo *area;             /* NULL: nothing will be undone */
     uint64_t begin, length;    /* its first element, and how many it writes */
     uint64_t in;               /* how many are in */
@@ -42,20 +43,39 @@ static inline dk_commit dk_commit_of(dk_center *center, uint64_t s, uint64_t beg
     uint64_t version = atomic_load_explicit(&stripe->version, memory_order_relaxed);
     uint32_t holder = atomic_load_explicit(&stripe->holder, memory_order_relaxed);
     dk_undo *area = center->header->undo_block && vectors ? dk_undo_of(center, holder) : NULL;
-    return (dk_commit){center, stripe, area, begin, end - begin, 0, version, version + 2 * counts, vectors, stripe->arrivals};
+    dk_slot *slot = holder && holder <= center->header->layout.slots ? &center->slots[holder - 1] : NULL;
+    return (dk_commit){center, stripe, slot, area, begin, end - begin, 0, version, version + 2 * counts, vectors, stripe->arrivals};
 }
 
-/* From here on a death is one within the commit. */
+/* What the slot will say once the stripe has the commit whole. */
+static inline uint64_t dk_commit_stripes_in(const dk_commit *commit) {
+    return commit->slot ? atomic_load_explicit(&commit->slot->stripes_in, memory_order_relaxed) + 1 : 0;
+}
+
+static inline void dk_commit_tell_whole(const dk_commit *commit) {
+    if (commit->slot)
+        atomic_store_explicit(&commit->slot->stripes_in, dk_commit_stripes_in(commit), memory_order_relaxed);
+}
+
+static inline void dk_commit_tell_part(const dk_commit *commit, uint64_t in_part) {
+    if (commit->slot)
+        atomic_store_explicit(&commit->slot->in_part, in_part, memory_order_relaxed);
+}
+
+/* From here on a death is one within the commit. Where nothing will be undone, the slot says meanwhile that a part may be in. */
 static inline void dk_commit_begin(const dk_commit *commit) {
     dk_undo *area = commit->area;
-    if (area) {
+    if (!area) {
+        dk_commit_tell_part(commit, 1);
+    } else {
+        area->stripes_in = dk_commit_stripes_in(commit);
         area->begin = commit->begin, area->length = commit->length, area->complete = commit->complete;
         area->vectors = commit->vectors, area->arrivals = commit->arrivals;
         atomic_store_explicit(&area->progress, 0, memory_order_relaxed);
         DK_IN_ORDER();
         atomic_store_explicit(&area->stripe, (uint64_t)(commit->stripe - commit->center->stripes) + 1, memory_order_relaxed);
-        DK_IN_ORDER();
     }
+    DK_IN_ORDER();
     if (commit->vectors)
         atomic_store_explicit(&commit->stripe->version, commit->before + 1, memory_order_relaxed);
     DK_IN_ORDER();
@@ -100,16 +120,23 @@ static inline void dk_commit_take_back(const dk_commit *commit) {
         dk_undo_put_back(commit->center, commit->area);
 }
 
-/* It counts if any of it is in. Hand-ins are counted when they are whole. */
+/* It counts if any of it is in. Hand-ins are counted when they are whole. The slot is told before the area is cleared: until then, who
+ * mends the stripe would tell it the same. */
 static inline void dk_commit_end(const dk_commit *commit) {
     int whole = commit->in == commit->length;
-    if (whole)
+    if (whole) {
         commit->stripe->arrivals = commit->arrivals;
+        dk_commit_tell_whole(commit);
+    } else if (commit->in) {
+        dk_commit_tell_part(commit, 1);
+    }
     DK_IN_ORDER();
     atomic_store_explicit(&commit->stripe->version, whole || commit->in ? commit->complete : commit->before, memory_order_relaxed);
     DK_IN_ORDER();
     if (commit->area)
         atomic_store_explicit(&commit->area->stripe, 0, memory_order_relaxed);
+    else if (whole || !commit->in)
+        dk_commit_tell_part(commit, 0);
     DK_IN_ORDER();
 }
 

@@ -21,13 +21,15 @@ static void enlist(dk_worker *worker) {
     dk_books_unlock();
 }
 
-/* What the slot's former owner left behind must not be taken for this worker's. */
-static dk_status make_ready(dk_worker *worker) {
+/* What the slot's former owner left behind must not be taken for this worker's: so what the slot shows changes last. */
+static dk_status make_ready(dk_worker *worker, int64_t rank) {
     dk_center *center = worker->center;
     uint64_t bytes = center->header->undo_bytes, at = center->header->fixed + worker->slot * bytes;
     DK_CHECK(dk_file_reserve(worker->fd, center->name, at, bytes));
     DK_CHECK(dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE));
-    return dk_lease_reclaim(center, worker->slot);
+    DK_CHECK(dk_lease_reclaim(center, worker->slot));
+    dk_slot_show(worker, rank);
+    return DK_OK;
 }
 
 static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
@@ -44,12 +46,12 @@ static dk_status claim(dk_center *center, int64_t rank, dk_worker **out) {
         free(worker);
         return dk_fail(DK_SYSTEM, "open %s: %s", path, strerror(errno));
     }
-    if (!dk_slot_take(worker, rank)) {
+    if (!dk_slot_take(worker)) {
         close(worker->fd);
         free(worker);
         return dk_fail(DK_FULL, "all %u slots of center %s are claimed: create it with more", center->header->layout.slots, center->name);
     }
-    dk_status status = make_ready(worker);
+    dk_status status = make_ready(worker, rank);
     if (status != DK_OK) {
         dk_slot_leave(worker);
         free(worker);

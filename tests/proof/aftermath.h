@@ -120,9 +120,9 @@ static inline void check_counts(const world *world, const remains *found, const 
           (int)due.recovered);
 }
 
-/* Returns how many elements of the dead's are in. */
-static inline int check_aftermath(const world *world, const remains *found, uint64_t extra) {
-    int in[STRIPES], sum = 0;
+/* Returns how many elements of the dead's are in; in: OUT, of each stripe. */
+static inline int check_aftermath(const world *world, const remains *found, uint64_t extra, int *in) {
+    int sum = 0;
     check_settled(world);
     for (int s = 0; s < STRIPES; s++)
         sum += in[s] = check_stripe(world, s, extra);

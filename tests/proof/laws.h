@@ -9,14 +9,19 @@
 enum { STRIPES = 2, STRIPE = 64, LENGTH = STRIPES * STRIPE, VECTORS = 3, PIECES = 3, STATISTICS = 40, PASS_COUNTS = 3 };
 static const uint64_t lengths[PIECES] = {40, 60, 28}; /* the worker's segments cut blocks and stripes */
 
+enum { BATCHES = 1 << 20, LEASES = 2, LEASED = 3, SETTLES = 2, TICKETS = 64 }; /* a worker leases 3 batches twice, and settles 2 */
+
 typedef enum act { EXCHANGE, ROUND, PASS, RESTORE } act;
+/* Who comes by after a death: one who looks at all stripes; one who looks at the leases, or at the slot; or a worker that claims the dead
+ * one's slot, and exchanges. */
+typedef enum survivor { LOOKER, LESSOR, MONITOR, NEWCOMER } survivor;
 
 typedef struct scenario {
     const char *name, *rule;
     uint32_t itemsize, states, undo;
     act act;
-    int finite;   /* the worker is looked at */
-    int newcomer; /* the first to come by is a worker that claims the dead one's slot, and exchanges */
+    int finite; /* the worker is looked at */
+    survivor survivor;
 } scenario;
 
 typedef union numbers {
@@ -33,6 +38,8 @@ typedef struct world {
     numbers before[VECTORS], after[VECTORS], w, p;
     uint64_t versions[STRIPES];
     dk_counts counts;
+    dk_leases leases;
+    uint64_t unsettled[TICKETS]; /* leases.held + leases.waiting tickets, in order: a worker gets them so, and then those from next on */
 } world;
 
 /* A rule of several states: all of them change, whatever they were. */
@@ -115,6 +122,27 @@ static inline void foretell(world *world) {
     }
 }
 
+/* Where a worker stands after so many exchanges. */
+static inline dk_place place_after(uint64_t n) { return (dk_place){n, 3 * n + 1, 5 * n + 2, 7 * n + 3}; }
+
+static inline int by_number(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* All that is not settled, in order; how many. */
+static inline uint64_t unsettled(const world *world, uint64_t *tickets, dk_leases *leases) {
+    dk_tickets ranges[TICKETS];
+    uint64_t count, all = 0;
+    OK(dk_lease_unsettled(world->center, ranges, TICKETS, &count, leases));
+    for (uint64_t k = 0; k < count; k++)
+        for (uint64_t i = 0; i < ranges[k].count && all < TICKETS; i++)
+            tickets[all++] = ranges[k].first + i;
+    qsort(tickets, all, sizeof *tickets, by_number);
+    CHECK(all == leases->held + leases->waiting, "%d tickets, and more", (int)all);
+    return all;
+}
+
 static inline void look(world *world) {
     for (uint32_t k = 0; k <= world->scenario->states; k++)
         memcpy(&world->before[k], dk_vector(world->center, k), LENGTH * world->scenario->itemsize);
@@ -122,6 +150,7 @@ static inline void look(world *world) {
     OK(dk_center_counts(world->center, &world->counts));
     for (int s = 0; s < STRIPES; s++)
         world->center->stripes[s].arrivals = 0; /* a new round */
+    unsettled(world, world->unsettled, &world->leases);
     foretell(world);
 }
 

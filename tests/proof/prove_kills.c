@@ -9,41 +9,49 @@
 #include <sys/mman.h>
 
 #include "aftermath.h"
+#include "books.h"
 #include "steps.h"
 
 static const scenario scenarios[] = {
-    {"downpour32", "downpour", 4, 0, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"downpour64", "downpour", 8, 0, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"adagrad32", "adagrad", 4, 1, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"adagrad64", "adagrad", 8, 1, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"several32", "several", 4, 2, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"several64", "several", 8, 2, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"downpour32/stripe", "downpour", 4, 0, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"downpour64/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"adagrad32/stripe", "adagrad", 4, 1, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"adagrad64/stripe", "adagrad", 8, 1, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"several32/stripe", "several", 4, 2, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"several64/stripe", "several", 8, 2, DK_UNDO_STRIPE, EXCHANGE, 0, 0},
-    {"downpour32/none", "downpour", 4, 0, DK_UNDO_NONE, EXCHANGE, 0, 0},
-    {"adagrad64/none", "adagrad", 8, 1, DK_UNDO_NONE, EXCHANGE, 0, 0},
-    {"several32/none", "several", 4, 2, DK_UNDO_NONE, EXCHANGE, 0, 0},
-    {"looked-at", "adagrad", 4, 1, DK_UNDO_BLOCK, EXCHANGE, 1, 0},
-    {"looked-at/stripe", "adagrad", 4, 1, DK_UNDO_STRIPE, EXCHANGE, 1, 0},
-    {"newcomer", "downpour", 4, 0, DK_UNDO_BLOCK, EXCHANGE, 0, 1},
-    {"newcomer/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, 1},
-    {"round", "hand_in", 4, 1, DK_UNDO_BLOCK, ROUND, 0, 0},
-    {"round/stripe", "hand_in", 8, 1, DK_UNDO_STRIPE, ROUND, 0, 0},
-    {"pass", "downpour", 4, 0, DK_UNDO_BLOCK, PASS, 0, 0},
-    {"pass/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, PASS, 0, 0},
-    {"restore", "downpour", 8, 0, DK_UNDO_BLOCK, RESTORE, 0, 0},
-    {"restore/stripe", "downpour", 4, 0, DK_UNDO_STRIPE, RESTORE, 0, 0},
-    {"several64+", "several", 8, 2, DK_UNDO_BLOCK, EXCHANGE, 0, 0},
-    {"round/stripe+", "hand_in", 4, 1, DK_UNDO_STRIPE, ROUND, 0, 0},
+    {"downpour32", "downpour", 4, 0, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"downpour64", "downpour", 8, 0, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"adagrad32", "adagrad", 4, 1, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"adagrad64", "adagrad", 8, 1, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"several32", "several", 4, 2, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"several64", "several", 8, 2, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"downpour32/stripe", "downpour", 4, 0, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"downpour64/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"adagrad32/stripe", "adagrad", 4, 1, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"adagrad64/stripe", "adagrad", 8, 1, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"several32/stripe", "several", 4, 2, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"several64/stripe", "several", 8, 2, DK_UNDO_STRIPE, EXCHANGE, 0, LOOKER},
+    {"downpour32/none", "downpour", 4, 0, DK_UNDO_NONE, EXCHANGE, 0, LOOKER},
+    {"adagrad64/none", "adagrad", 8, 1, DK_UNDO_NONE, EXCHANGE, 0, LOOKER},
+    {"several32/none", "several", 4, 2, DK_UNDO_NONE, EXCHANGE, 0, LOOKER},
+    {"looked-at", "adagrad", 4, 1, DK_UNDO_BLOCK, EXCHANGE, 1, LOOKER},
+    {"looked-at/stripe", "adagrad", 4, 1, DK_UNDO_STRIPE, EXCHANGE, 1, LOOKER},
+    {"newcomer", "downpour", 4, 0, DK_UNDO_BLOCK, EXCHANGE, 0, NEWCOMER},
+    {"newcomer/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, NEWCOMER},
+    {"leases", "downpour", 4, 0, DK_UNDO_BLOCK, EXCHANGE, 0, LESSOR},
+    {"leases/stripe", "adagrad", 8, 1, DK_UNDO_STRIPE, EXCHANGE, 0, LESSOR},
+    {"leases/none", "downpour", 4, 0, DK_UNDO_NONE, EXCHANGE, 0, LESSOR},
+    {"slot", "downpour", 8, 0, DK_UNDO_BLOCK, EXCHANGE, 0, MONITOR},
+    {"round", "hand_in", 4, 1, DK_UNDO_BLOCK, ROUND, 0, LOOKER},
+    {"round/stripe", "hand_in", 8, 1, DK_UNDO_STRIPE, ROUND, 0, LOOKER},
+    {"pass", "downpour", 4, 0, DK_UNDO_BLOCK, PASS, 0, LOOKER},
+    {"pass/stripe", "downpour", 8, 0, DK_UNDO_STRIPE, PASS, 0, LOOKER},
+    {"restore", "downpour", 8, 0, DK_UNDO_BLOCK, RESTORE, 0, LOOKER},
+    {"restore/stripe", "downpour", 4, 0, DK_UNDO_STRIPE, RESTORE, 0, LOOKER},
+    {"several64+", "several", 8, 2, DK_UNDO_BLOCK, EXCHANGE, 0, LOOKER},
+    {"round/stripe+", "hand_in", 4, 1, DK_UNDO_STRIPE, ROUND, 0, LOOKER},
+    {"leases/stripe+", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, LESSOR},
 };
-enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], FIRST_DEATHS = 20 }; /* points of the first stripe */
+enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], FIRST_DEATHS = 20, DECISIONS = 4 }; /* points of the first stripe */
+/* Of who exchanges with undo="stripe": none of it is in; the first stripe has it, and its slot does not say so; a part; all. */
+static const int decisions[DECISIONS] = {3, 8, 14, 19};
 
-static int to_be_stepped, stepped; /* in a child; from its first mark on */
-static int fatal = -1;             /* points that are passed; then it dies there, without being stepped. -1: never */
+static int to_be_stepped, stepped;  /* in a child; from its first mark on */
+static int to_die = -1, fatal = -1; /* the same; points that are passed; then it dies there, without being stepped. -1: never */
 
 void dk_fault(int point) {
     (void)point;
@@ -53,8 +61,9 @@ void dk_fault(int point) {
         mark();
 }
 
-/* What follows is stepped, if this process is. */
+/* What follows is stepped, or ends, if this process is. */
 static void begin(void) {
+    fatal = to_die;
     if (to_be_stepped) {
         stepped = 1;
         mark();
@@ -63,7 +72,12 @@ static void begin(void) {
 
 static void exchange(world *world) {
     dk_worker *worker;
+    dk_tickets leased;
+    dk_place place = place_after(world->number), next = place_after(world->number + 1);
     OK(dk_worker_claim(world->center, 1, &worker));
+    OK(dk_worker_resume(worker, world->number, &place));
+    for (int i = 0; i < LEASES; i++)
+        OK(dk_lease_take(worker, LEASED, UINT64_MAX, &leased));
     char *w = world->w.bytes;
     uint32_t item = world->scenario->itemsize;
     void *addresses[PIECES] = {w, w + lengths[0] * item, w + (lengths[0] + lengths[1]) * item};
@@ -72,6 +86,8 @@ static void exchange(world *world) {
         call.previous = NULL;
     OK(dk_pull(&call, PIECES, addresses, lengths));
     add_fresh(world, &world->w);
+    OK(dk_worker_place(worker, &next));
+    call.settles = SETTLES;
     begin();
     OK(dk_exchange(&call, PIECES, addresses, lengths));
 }
@@ -107,22 +123,26 @@ static void be_stepped(void *argument) {
     act_on(argument);
 }
 
-static void look_at_all(void *argument) {
+static void come_by(const world *world) {
     numbers seen;
-    world *world = argument;
-    to_be_stepped = 1;
-    begin();
-    OK(dk_center_snapshot(world->center, 0, &seen, 5));
+    dk_leases leases;
+    dk_slot_view view;
+    if (world->scenario->survivor == LESSOR)
+        OK(dk_lease_look(world->center, &leases));
+    if (world->scenario->survivor == MONITOR)
+        OK(dk_center_slot(world->center, 0, &view));
+    OK(dk_center_snapshot(world->center, 0, &seen, 5)); /* whatever it is that was looked at first, the laws are of all */
 }
 
-/* The survivor: at once, who looks at all stripes; or a newcomer, whose own exchange brings nothing, but takes the area. */
-static uint64_t survive(world *world) {
-    numbers seen;
+static void be_stepped_coming_by(void *argument) {
+    to_be_stepped = 1;
+    begin();
+    come_by(argument);
+}
+
+/* A worker whose own exchange brings nothing, but takes the area. */
+static void exchange_nothing(world *world) {
     dk_worker *worker;
-    if (!world->scenario->newcomer) {
-        OK(dk_center_snapshot(world->center, 0, &seen, 5));
-        return 0;
-    }
     OK(dk_worker_claim(world->center, 1, &worker));
     dk_call call = call_of(world, worker, world->p.bytes);
     void *address = world->w.bytes;
@@ -130,18 +150,25 @@ static uint64_t survive(world *world) {
     memset(&world->w, 0, sizeof world->w), memset(&world->p, 0, sizeof world->p); /* no pull: that would come by all stripes first */
     OK(dk_exchange(&call, 1, &address, &length));
     dk_worker_free(worker);
-    return 1;
 }
 
 typedef struct tally {
     uint64_t kills, in_part, whole;
 } tally;
 
-static void conclude(world *world, const remains *found, tally *tally, int killed) {
-    int in = check_aftermath(world, found, survive(world));
-    tally->kills += killed;
-    tally->whole += in == LENGTH;
-    tally->in_part += in > 0 && in < LENGTH;
+/* killed: the worker was; whoever mended after it may have been, too. */
+static void conclude(world *world, const remains *found, tally *tally, outcome outcome, int killed) {
+    int newcomer = world->scenario->survivor == NEWCOMER, in[STRIPES];
+    if (newcomer)
+        exchange_nothing(world);
+    else
+        come_by(world);
+    int sum = check_aftermath(world, found, (uint64_t)newcomer, in);
+    if (world->scenario->act <= ROUND)
+        check_books(world, in, killed);
+    tally->kills += outcome == KILLED;
+    tally->whole += sum == LENGTH;
+    tally->in_part += sum > 0 && sum < LENGTH;
 }
 
 static dk_center *create(const scenario *scenario) {
@@ -151,6 +178,8 @@ static dk_center *create(const scenario *scenario) {
     layout.states = scenario->states, layout.undo = scenario->undo, layout.statistics = scenario->act == ROUND ? STATISTICS : 0;
     OK(dk_center_create(segment_name("proof"), &layout, &initial, NULL, &center));
     shm_unlink(segment_name("proof")); /* nothing is left, however this ends */
+    if (scenario->act <= ROUND)
+        OK(dk_lease_open(center, BATCHES));
     return center;
 }
 
@@ -162,7 +191,7 @@ static void prove_each_instruction(world *world, tally *tally) {
             look(world);
             outcome = kill_after(marks, steps, be_stepped, world);
             remains found = examine(world);
-            conclude(world, &found, tally, outcome == KILLED);
+            conclude(world, &found, tally, outcome, outcome != ENDED);
         }
     }
 }
@@ -173,7 +202,7 @@ static int die_at(world *world, int point) {
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        fatal = point;
+        to_die = point;
         act_on(world);
         _exit(0);
     }
@@ -192,9 +221,9 @@ static int prove_each_instruction_of_the_mender(world *world, tally *tally, int 
             died = die_at(world, point);
             remains found = examine(world);
             if (died)
-                outcome = kill_after(marks, steps, look_at_all, world);
+                outcome = kill_after(marks, steps, be_stepped_coming_by, world);
             memcpy(found.again, examine(world).orphaned, sizeof found.again);
-            conclude(world, &found, tally, died && outcome == KILLED);
+            conclude(world, &found, tally, died ? outcome : ENDED, died);
         }
     }
     return died;
@@ -204,10 +233,10 @@ static void prove(const scenario *scenario) {
     static world world;
     tally tally = {0};
     world.scenario = scenario, world.number = 0, world.center = create(scenario);
-    if (strchr(scenario->name, '+'))
-        for (int point = 0; point < FIRST_DEATHS; point++)
-            CHECK(prove_each_instruction_of_the_mender(&world, &tally, point), "no point %d", point);
-    else
+    int twice = strchr(scenario->name, '+') != NULL, lessor = scenario->survivor == LESSOR;
+    for (int k = 0; twice && k < (lessor ? DECISIONS : FIRST_DEATHS); k++)
+        CHECK(prove_each_instruction_of_the_mender(&world, &tally, lessor ? decisions[k] : k), "no point %d", k);
+    if (!twice)
         prove_each_instruction(&world, &tally);
     OK(dk_center_close(world.center));
     dk_center_free(world.center);

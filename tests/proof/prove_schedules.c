@@ -242,8 +242,8 @@ int main(int count, char **arguments) {
     shm_unlink(segment_name("schedules"));
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     sem_init(&shared->back, 1, 0), sem_init(&shared->go[0], 1, 0), sem_init(&shared->go[1], 1, 0);
-    for (int first = 0; first < WORKERS; first++)
-        with_changes((schedule){.first = first, .changes = {NEVER, NEVER, NEVER}}, 0, changes, part, of);
+    /* The first worker begins. That the second one does is the same in a mirror: it has the other stripe as its first. */
+    with_changes((schedule){.changes = {NEVER, NEVER, NEVER}}, 0, changes, part, of);
     OK(dk_center_close(center));
     printf("%d changes: %d schedules, %d states, 0 faults\n", changes, (int)schedules, (int)states);
     return 0;
