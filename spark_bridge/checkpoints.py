@@ -91,12 +91,9 @@ class Gathering:
         for number in self.here.numbers(drafts=True):
             name = name_of(number)
             try:
-                failure = assemble(self.here, name, json.loads(self.files[JOB]))
-                if failure is None and name in self.here.names():
+                if assemble(self.here, name, json.loads(self.files[JOB])):
                     self.publish(number)
-            except OSError as error:
-                failure = str(error)
-            if failure is not None:
+            except (OSError, CheckpointError) as failure:
                 self.failed += 1
                 logger.warning("No %s: %s", name, failure)
                 shutil.rmtree(self.here.at(self.here.draft(name)), ignore_errors=True)

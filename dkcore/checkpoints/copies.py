@@ -6,8 +6,8 @@ __all__ = ["copy", "remove_begun", "tidy"]
 
 
 def whole(folder: Folder) -> list[int]:
-    """The numbers of the checkpoints that have a manifest, from the oldest on."""
-    return [number for number in folder.numbers() if MANIFEST in folder.names(name_of(number))]
+    """The numbers of the whole checkpoints, from the oldest on."""
+    return [number for number in folder.numbers() if folder.whole(name_of(number))]
 
 
 def tidy(folder: Folder, keep: int) -> None:

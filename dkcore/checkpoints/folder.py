@@ -94,6 +94,10 @@ class Folder:
         infos = self.files.get_file_info(FileSelector(self.at(*folder), allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
+    def whole(self, *folder: str) -> bool:
+        """Whether a folder is a whole checkpoint: its manifest is written last."""
+        return MANIFEST in self.names(*folder)
+
     def make(self, *folder: str) -> None:
         """Make a folder, if it is not there."""
         self.files.create_dir(self.at(*folder), recursive=True)

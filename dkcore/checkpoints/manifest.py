@@ -104,7 +104,7 @@ def find(location: str, *, verify: bool = True) -> Saved:
     verify: compare all bytes with the manifest; False for who was told the path by somebody who did.
     """
     folder = Folder(location)
-    if MANIFEST in folder.names():
+    if folder.whole():
         return load(*parent_of(location), verify)
     skipped: list[str] = []
     for number in reversed(folder.numbers()):
@@ -137,24 +137,24 @@ def load(folder: Folder, name: str, verify: bool) -> Saved:
     return saved
 
 
-def assemble(folder: Folder, name: str, settings: dict[str, Any], missing: frozenset[int] = frozenset()) -> str | None:
-    """Make a checkpoint of a draft, if all of its parts are there; why it never will be, or None.
+def assemble(folder: Folder, name: str, settings: dict[str, Any], missing: frozenset[int] = frozenset()) -> bool:
+    """Make a checkpoint of a draft, if all of its parts are there: True when it is made, False when some are not there yet.
 
-    missing: ranks that are gone, and have no part. A part that could not be written makes the whole one fail. The caller sees by
-    `Folder.numbers` whether it is there.
+    missing: ranks that are gone, and have no part. CheckpointError when it never will be, because a part could not be written.
     """
     records = folder.records(name)
     failures = [f"{part}: {record[FAILURE]}" for part, record in records.items() if FAILURE in record]
     if failures:
-        return "; ".join(failures)
+        raise CheckpointError("; ".join(failures))
     nodes = next((record["about"] for record in records.values() if "nodes" in record["about"]), None)
     if nodes is None:
-        return None
+        return False
     ranks = [rank for rank in range(nodes["ranks"]) if rank not in missing]
     parts = [*map(node_part, range(nodes["nodes"])), *map(rank_part, ranks)]
-    if all(part in records for part in parts):
-        folder.publish(name, of_records(name, nodes, [records[part] for part in parts], parts, settings).to_bytes())
-    return None
+    if not all(part in records for part in parts):
+        return False
+    folder.publish(name, of_records(name, nodes, [records[part] for part in parts], parts, settings).to_bytes())
+    return True
 
 
 def of_records(name: str, common: dict[str, Any], records: list[dict[str, Any]], parts: list[str], settings: dict[str, Any]) -> Manifest:

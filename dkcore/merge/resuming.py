@@ -47,10 +47,11 @@ def write(center: "NodeCenter", location: str) -> None:
     folder.remove(folder.draft(name))
     try:
         write_part(folder, name, node_part(0), copy_of(center), about(center, 1, 0, 0))
-        assemble(folder, name, {})
+        made = assemble(folder, name, {})
     except OSError as error:
         folder.remove(folder.draft(name))
         raise no_room(location, error) from error
+    assert made, "it has one part"
 
 
 def about(center: "NodeCenter", nodes: int, ranks: int, merge: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from dkcore.errors import DkcoreError, expected
 from dkcore.ranks.processes import machine
 from dkcore.ranks.status import StatusDirectory
+from dkcore.training.atomic_files import write_whole
 from dkcore.training.job import Job, has_seats
 
 __all__ = ["Request", "answer_requests", "ask"]
@@ -50,9 +51,8 @@ def ask(directory: Path, kind: str, workers: int) -> str:
 
 def asked(folder: Path, request: Request) -> str:
     name = f"{request.kind}-{secrets.token_hex(6)}"
-    path, answer, draft = folder / f"{name}.json", folder / f"{name}.answer", folder / f".{name}"
-    draft.write_text(json.dumps(asdict(request)))
-    draft.replace(path)
+    path, answer = folder / f"{name}.json", folder / f"{name}.answer"
+    write_whole(json.dumps(asdict(request)), path)
     until = time.monotonic() + PATIENCE
     try:
         while not answer.exists():
@@ -88,7 +88,5 @@ def answer_requests(home: Path, handle: Callable[[Request], str]) -> None:
             said = {"failed": False, "text": handle(request)}
         except (DkcoreError, ValueError) as error:
             said = {"failed": True, "text": str(error)}
-        draft = folder / f".answer-{path.stem}"
-        draft.write_text(json.dumps(said))
-        draft.replace(folder / f"{path.stem}.answer")
+        write_whole(json.dumps(said), folder / f"{path.stem}.answer")
         taken.unlink()

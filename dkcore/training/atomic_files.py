@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dkcore.errors import expected
 
-__all__ = ["keep", "put", "save_whole"]
+__all__ = ["keep", "put", "save_whole", "write_whole"]
 
 
 def put(source: Path, folder: Path) -> None:
@@ -41,6 +41,17 @@ def keep(files: Iterable[Path], wanted: Path, failure: OSError) -> OSError:
             return OSError(failure.errno, expected(f"room for the results in {wanted}", reason, advice))
     advice = "Nor was there any in the temporary folder, at home or here: they are lost."
     return OSError(failure.errno, expected(f"room for the results in {wanted}", reason, advice))
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a small file: whoever looks for it finds none, the old one or the new one, never half of it. OSError."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(text)
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def save_whole(save: Callable[[Path], None], path: Path) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 
 from dkcore.center import Center, Worker
 from dkcore.engine.merge_formulas import settle
-from dkcore.errors import LayoutError, NotFiniteError, RuleError, expected
+from dkcore.errors import NotFiniteError, expected
 from dkcore.formula.additive import adds_up
 from dkcore.formula.rule import ENGINE_SCALARS, Rule
 from dkcore.formula.synchronous import Synchronous, check_staleness
 from dkcore.registry import rule_of
 from dkcore.replica.replica import Replica
 from dkcore.report.history import History
+from dkcore.training.belonging import check_replica, check_rule
 from dkcore.training.callback import Callback, Logs, numbers_of
 from dkcore.training.leasing import Leases
 
@@ -79,10 +80,7 @@ class Exchange(Callback):
         rule = rule_of(rule)
         check_staleness(max_staleness, rule)
         self.synchronous = rule if isinstance(rule, Synchronous) else None
-        made = None if center.membership is None else center.membership.synchronous
-        if (made or self.synchronous) and (made is None or self.synchronous is None or made.to_dict() != rule.to_dict()):
-            received = f"one for {made.name!r}" if made else "one for asynchronous rules"
-            raise RuleError(expected(f"a center made for {rule.name!r}", received, "Make it by Center.of(model, world, rule=rule)."))
+        check_rule(center, rule)
         self.filled = rule.fill(scalars, ENGINE_SCALARS)
         self.formula = rule.gather if isinstance(rule, Synchronous) else rule  # of an exchange
         self.max_staleness, self.patience = max_staleness, patience
@@ -104,19 +102,12 @@ class Exchange(Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         if not hasattr(self, "replica") or self.replica.model is not self._model:
             self.replica = Replica(self._model)
-        digest = self.center.digest
-        if self.replica.size != self.center.size or self.replica.dtype != self.center.dtype or digest not in (0, self.replica.digest):
-            what = f"a model of {self.center.size} {self.center.dtype} like that of the center"
-            raise LayoutError(expected(what, f"{self.replica.size} {np.dtype(self.replica.dtype)}", "Make it by Center.of(model, world)."))
-        membership, statistics = self.center.membership, self.replica.statistics
-        if membership is not None and (membership.synchronous or membership.nodes > 1) and self.center.statistics != statistics:
-            what = f"a center of which the last {statistics} elements are statistics, as of the model"
-            raise LayoutError(expected(what, f"the last {self.center.statistics}", "Make it by Center.of(model, world), not of an array."))
+        check_replica(self.center, self.replica)
         self.worker = self.center.worker(self.rank) if self.leases is None else self.leases.join(self.rank)
         scalars = self.synchronous.part(self.formula, self.scalars) if self.synchronous else self.scalars
         self.call = self.worker.call(
             self.formula, p=None, kernel=None, check_finite=self.check_finite, timeout=self.timeout, max_staleness=self.max_staleness,
-            patience=self.patience, statistics=statistics, **scalars,
+            patience=self.patience, statistics=self.replica.statistics, **scalars,
         )  # fmt: skip
         self.pull = self.worker.pull_call(self.call.p, timeout=self.timeout)
         self.replica.run(self.pull)

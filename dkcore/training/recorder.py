@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkcore.checkpoints.copies import remove_begun, tidy
-from dkcore.checkpoints.folder import MANIFEST, Folder, name_of
+from dkcore.checkpoints.folder import Folder, name_of
 from dkcore.checkpoints.manifest import assemble
 from dkcore.checkpoints.part import node_part, rank_part
 from dkcore.checkpoints.schedule import Every
-from dkcore.errors import expected
+from dkcore.errors import CheckpointError, expected
 from dkcore.merge.cut import copy_with_leases
 from dkcore.merge.resuming import about, no_room, write_or_tell
 from dkcore.ranks.seated import again_of
@@ -168,10 +168,12 @@ class Recorder:
             self.open = None if self.parts.empty() and self.seen >= self.open else self.open
             return
         name = name_of(self.open)
-        failure = assemble(self.folder, name, self.settings, self.missing())
-        if failure:
-            self.give_up(str(self.written.error or no_room(self.folder.location, OSError(failure))))
-        elif (self.folder.local and name in self.folder.names()) or MANIFEST in self.folder.names(name):
+        try:
+            made = assemble(self.folder, name, self.settings, self.missing())
+        except CheckpointError as failure:
+            self.give_up(str(self.written.error or no_room(self.folder.location, OSError(str(failure)))))
+            return
+        if made:
             self.written.names.append(name)
             self.open = None
             tidy(self.folder, self.keep)
@@ -205,6 +207,6 @@ class Recorder:
             return
         self.folder.make()
         for number in self.folder.numbers(drafts=True):
-            if MANIFEST not in self.folder.names(self.folder.draft(name_of(number))):
+            if not self.folder.whole(self.folder.draft(name_of(number))):
                 self.folder.remove(self.folder.draft(name_of(number)))
         self.number = max([self.number, *self.folder.numbers()])

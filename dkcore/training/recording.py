@@ -10,6 +10,7 @@ from dkcore.checkpoints.folder import Folder, number_of
 from dkcore.checkpoints.schedule import Every, every_of
 from dkcore.ranks.agreement import attempt, raise_once
 from dkcore.ranks.seated import SeatedWorld
+from dkcore.training.atomic_files import write_whole
 from dkcore.training.checkpoint import Checkpoint
 from dkcore.training.recorder import Recorder
 from dkcore.training.stopping import CHECKPOINTS, StopSignals
@@ -87,6 +88,4 @@ def tell(job: "Job", begin: "Beginning", world: "World", recorder: Recorder | No
         "checkpoints_failed": 0 if recorder is None else recorder.written.failed,
         "stopped_at": f"{where}/{last}" if last else None,
     }
-    draft = job.home / f".{CHECKPOINTS}"
-    draft.write_text(json.dumps(said))
-    draft.replace(job.home / CHECKPOINTS)
+    write_whole(json.dumps(said), job.home / CHECKPOINTS)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dkcore.training.atomic_files import write_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -84,6 +86,4 @@ def samples_leased(job: "Job", again: "Again", steps_begun: int) -> Callable[[in
 
 def put_sums(home: "Path", rank: int, sums: dict[str, Any]) -> None:
     """Write them, whole or not at all."""
-    draft = home / f".rank-{rank}.json"
-    draft.write_text(json.dumps({"rank": rank, **sums}))
-    draft.replace(home / f"rank-{rank}.json")
+    write_whole(json.dumps({"rank": rank, **sums}), home / f"rank-{rank}.json")

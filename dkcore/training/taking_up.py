@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from dkcore.checkpoints.folder import MANIFEST, name_of
+from dkcore.checkpoints.folder import name_of
 from dkcore.checkpoints.manifest import find
 from dkcore.checkpoints.part import rank_part
 from dkcore.errors import CheckpointError
@@ -23,7 +23,7 @@ def take_up(recorder: "Recorder") -> None:
     number, last = recorder.requests.checkpoint
     if number:
         name = name_of(number)
-        written = whole(recorder, name) or rank_part(recorder.world.rank) in recorder.folder.records(name)
+        written = recorder.folder.whole(name) or rank_part(recorder.world.rank) in recorder.folder.records(name)
         recorder.seen = number if written and not last else number - 1  # who has heard of the last one ends with it
     if recorder.world.rank == 0:
         take_up_first(recorder, number, last)
@@ -35,8 +35,8 @@ def take_up_first(recorder: "Recorder", number: int, last: bool) -> None:
     begun = max(number, recorder.requests.wanted >> 1)
     numbers = folder.numbers()
     recorder.number = max([before, begun, *numbers])
-    recorder.written.names = [name_of(each) for each in numbers if each > before and whole(recorder, name_of(each))]
-    under_way = begun > before and not whole(recorder, name_of(begun))
+    recorder.written.names = [name_of(each) for each in numbers if each > before and folder.whole(name_of(each))]
+    under_way = begun > before and not folder.whole(name_of(begun))
     if under_way and (begun > number or begun in folder.numbers(drafts=True)):
         recorder.open, recorder.began = begun, time.monotonic()
     recorder.asked = last
@@ -50,7 +50,3 @@ def newest_part(job: "Job", rank: int) -> "dict[str, Array] | None":
         return find(job.checkpoint_location, verify=False).part(rank_part(rank))
     except (CheckpointError, OSError):
         return None
-
-
-def whole(recorder: "Recorder", name: str) -> bool:
-    return MANIFEST in recorder.folder.names(name)

@@ -18,7 +18,7 @@ from dkcore.ranks.seated import SeatedWorld, again_of, begin_together, begun_at
 from dkcore.report.history import CENTER, History, notes_of
 from dkcore.settings.settings import SEEDS
 from dkcore.training import ensemble, keras_state
-from dkcore.training.atomic_files import save_whole
+from dkcore.training.atomic_files import save_whole, write_whole
 from dkcore.training.build import build, vary_seeds
 from dkcore.training.checkpoint import Checkpoint, StoppedError
 from dkcore.training.common_start import Gate
@@ -151,9 +151,7 @@ def fit(part: Part) -> None:
     callbacks = [*([position] if exchange.leases is None else []), *callbacks_of(part, restore)]
     begin_together(world, beginning_for(part))
     if world.rank == 0:
-        note = job.home / "center.draft"
-        note.write_text(part.center.name)
-        note.replace(job.home / "center")  # whole at once: the launcher may be looking for it
+        write_whole(part.center.name, job.home / "center")  # the launcher may be looking for it
     exchange.started = begun_at(world)
     with stop_signals(part.checkpoint, world):
         with contextlib.suppress(StoppedError):
