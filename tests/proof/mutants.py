@@ -17,6 +17,7 @@ MEND = "        dk_undo_mend(center, index);\n"
 TOLD = "        dk_commit_tell_whole(commit);\n"
 CLEARED = "        atomic_store_explicit(&commit->area->stripe, 0, memory_order_relaxed);\n"
 SHOWN = "    dk_slot_show(worker, rank);\n"
+MENDED = "    DK_CHECK(dk_undo_settle(center, slot + 1, PATIENCE));\n"
 RECLAIMED = "    DK_CHECK(dk_lease_reclaim(center, worker->slot));\n"
 UNTIL = "    PUT(hold->until, settled + batches);\n"
 SETTLED = "    PUT(hold->settled, settled + batches);\n"
@@ -36,7 +37,7 @@ MUTANTS = [
            (("exchange.c", END, ""), ("exchange.c", UNLOCK, UNLOCK + END.replace("(commit)", "(&commit)")))),
     Mutant("progress is told in two stores", "downpour32", (("undo.h", ADDED, ADDED.replace("<< 32", "<< 32 | n") + ADDED),)),
     Mutant("a slot is used before its dead owner's stripe is mended", "newcomer",
-           (("worker.c", "DK_CHECK(dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE));", ""),)),
+           (("worker.c", "DK_CHECK(dk_undo_settle(center, worker->slot + 1, DK_CLAIM_PATIENCE));", ""), ("ledger.c", MENDED, ""))),
     Mutant("the version is raised before the block is saved, and not made odd", "downpour32",
            (("undo.h", "commit->before + 1, memory_order_relaxed", "commit->complete, memory_order_relaxed"),)),
     Mutant("who mends takes the stripe over before it is mended", "several64+",
@@ -49,10 +50,10 @@ MUTANTS = [
             ("exchange.c", "        dk_slot_complete(pass.worker);\n", ""))),
     Mutant("a slot is told of a stripe after the area is cleared", "downpour32",
            (("undo.h", TOLD, ""), ("undo.h", CLEARED, "{" + CLEARED + "if (whole)\n" + TOLD + "}"))),
-    Mutant("who mends does not tell the slot", "slot", (("undo.c", "    tell(center, holder, area);\n", ""),)),
+    Mutant("who mends does not tell the slot", "downpour64", (("undo.c", "    tell(center, holder, area);\n", ""),)),
     Mutant("a lease is settled when its exchange begins", "downpour32", (("lease.c", UNTIL, UNTIL + SETTLED),)),
-    Mutant("a lease is decided before the stripe is mended", "leases",
-           (("ledger.c", "    DK_CHECK(dk_undo_settle(center, slot + 1, PATIENCE));\n", ""),)),
+    Mutant("a lease is decided before the stripe is mended", "adagrad32",
+           (("ledger.c", MENDED, ""),)),
     Mutant("a slot shows its new owner before the lease of the old one is decided", "newcomer",
            (("worker.c", RECLAIMED + SHOWN, SHOWN + RECLAIMED),)),
     Mutant("a change of leases is carried out without being valid", "leases/stripe+", (("ledger.c", "    ledger->valid = 1;\n", ""),)),
