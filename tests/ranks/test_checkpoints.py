@@ -14,8 +14,10 @@ import keras
 import numpy as np
 import pytest
 from mpi_ranks import environment, mpi_of
+from seated_jobs import counting
 
 import dkcore as dk
+from dkcore.checkpoints import manifest as manifests
 from dkcore.checkpoints.manifest import find
 from dkcore.errors import CheckpointError
 from dkcore.launch.mpi import find_mpi
@@ -153,3 +155,41 @@ def test_a_full_disk_costs_checkpoints_and_not_the_training(tmp_path, tiny):
         assert not list(folder.glob(".draft*"))
     finally:
         libc.umount(str(folder).encode())
+
+
+def as_format_1(folder: Path) -> None:
+    """What dkcore wrote before batches were leased: a manifest that knows nothing of leases."""
+    path = Path(find(str(folder)).location) / "manifest.json"
+    plain = json.loads(path.read_text())
+    del plain["leases"], plain[manifests.CHECKSUM]
+    plain["format"] = 1
+    path.write_text(json.dumps({**plain, manifests.CHECKSUM: manifests.checksum(plain)}))
+
+
+@pytest.mark.parametrize("sharding", ["fixed", "dynamic"])
+def test_a_checkpoint_of_the_old_format_is_read(tmp_path, sharding):
+    """It has no leases. Whether the job that goes on leases batches or not, each row counts once an epoch."""
+    out, rows = tmp_path / "out", 32
+    command = [
+        sys.executable,
+        "-m",
+        "dkcore",
+        "train",
+        "--backend",
+        "jax",
+        "--quiet",
+        "--batch-size",
+        "4",
+        "--window",
+        "2",
+        "--out",
+        str(out),
+    ]
+    command += [*counting(tmp_path, rows), "--checkpoint-every", "1 epoch"]
+    subprocess.run([*command, "--epochs", "2"], check=True, timeout=PATIENCE)
+    as_format_1(out / "checkpoints")
+    more = ["--epochs", "3", "--sharding", sharding, "--resume", str(out / "checkpoints")]
+    subprocess.run([*command, *more], check=True, timeout=PATIENCE)
+    report = json.loads((out / "report.json").read_text())
+    assert "2 have the optimizers" in report["resumed"] or "each of 2 workers has its optimizer back" in report["resumed"]
+    assert np.array_equal(keras.models.load_model(out / "model.keras").get_weights()[0].ravel(), np.full(rows, 3.0))

@@ -1,5 +1,6 @@
 """Workers that join a running job, and leave it; workers that are stopped; a user's own mpirun."""
 
+import contextlib
 import json
 import os
 import signal
@@ -85,6 +86,35 @@ def test_a_job_that_has_ended_cannot_be_joined(tmp_path):
 
     Job(on_worker_loss="restart").save(tmp_path)
     assert "a job that runs" in refused("join", tmp_path)
+
+
+@contextlib.contextmanager
+def full_shared_memory():
+    """Not a page is left in /dev/shm, which is a mount of these tests' own."""
+    status = os.statvfs("/dev/shm")
+    size = lambda blocks: subprocess.run(["mount", "-o", f"remount,size={blocks * status.f_frsize}", "/dev/shm"], check=True)  # noqa: E731
+    size(status.f_blocks - status.f_bfree)
+    try:
+        yield
+    finally:
+        size(status.f_blocks)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a /dev/shm of its own here")
+def test_without_room_in_shared_memory_nobody_joins_and_the_job_goes_on(tmp_path):
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--on-worker-loss", "restart") as job:
+        with job.paused():
+            log = job.home / "logs" / "rank-0.log"
+            with full_shared_memory():
+                assert dkcore("join", job.home).stdout == "worker 2 joins\n"
+                job.until(lambda: "worker 2, which had joined, " in log.read_text())
+            said = log.read_text()
+            assert dkcore("join", job.home).stdout == "worker 3 joins\n", "there is room again"
+            job.slot(3, 1)
+        job.end()
+    assert "NoRoomError" in said and "/dev/shm" in said, said
+    assert job.report["workers_joined"] >= 1 and job.report["workers_lost"] == 0
+    assert job.counts.sum() == job.report["samples"] > ROWS * EPOCHS and job.counts.min() >= EPOCHS
 
 
 def test_a_worker_that_stands_still_counts_as_killed_when_asked(tmp_path):
