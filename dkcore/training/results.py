@@ -122,6 +122,7 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float], joi
         "merge_seconds": max((merge["seconds"] for merge in merges), default=0.0),
         "batches_returned": sum(each["returned"] for each in leases),
         "batches_in_doubt": sum(each["doubtful"] for each in leases),
+        "batches_left": sum(each["waiting"] + each["held"] for each in leases),
         "test_loss": test.get("loss"),
         "test_accuracy": accuracy,
         "histograms": [rank["histogram"] for rank in ranks],

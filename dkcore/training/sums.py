@@ -56,8 +56,10 @@ def counted(job: "Job", records: "Sequence[Record]", samples: int, begin: tuple[
     }
 
 
-def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Evaluation | None", samples: int, begin: "Beginning") -> None:
-    """Write the sums of this rank; begin: where it began, or the first worker of its seat. account: of its seat."""
+def write_sums(
+    job: "Job", world: "World", exchange: "Exchange", evaluation: "Evaluation | None", samples: int, begin: "Beginning"
+) -> dict[str, Any]:
+    """Write the sums of this rank, and return them; begin: where it began, or the first worker of its seat. account: of its seat."""
     first = begin.before or begin
     membership, taken_over = exchange.center.membership, begin.again
     histogram = exchange.histogram.tolist() if taken_over is None else taken_over.added(exchange.histogram)
@@ -76,6 +78,7 @@ def write_sums(job: "Job", world: "World", exchange: "Exchange", evaluation: "Ev
         "leases": exchange.center.leases if world.leader and job.leases else None,
     }
     put_sums(job.home, world.rank, sums)
+    return sums
 
 
 def samples_leased(job: "Job", again: "Again", steps_begun: int) -> Callable[[int], int]:

@@ -33,7 +33,7 @@ from dkcore.training.leaving import Leave
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
 from dkcore.training.resuming import Beginning, Restore, beginning_of, first_of
-from dkcore.training.sums import write_sums
+from dkcore.training.sums import put_sums, write_sums
 from dkcore.training.taking_up import newest_part
 
 if TYPE_CHECKING:
@@ -215,8 +215,10 @@ def join_without_data(model: keras.Model, callbacks: list[keras.callbacks.Callba
 def deliver(part: Part) -> None:
     """Leave this rank's sums; rank 0 leaves the trained model, evaluated, when those of all ranks are there."""
     job, world, model = part.job, part.world, part.model
-    write_sums(job, world, part.exchange, part.evaluation, part.shard.samples, part.begin)
+    sums = write_sums(job, world, part.exchange, part.evaluation, part.shard.samples, part.begin)
     part.center.barrier("sums are written")
+    if sums["leases"] is not None:  # now that all are through, what is left of the node is left for good
+        put_sums(job.home, world.rank, sums | {"leases": part.center.leases})
     if job.apart:
         restore_user_steps(model, part.chosen)
         model = ensemble.gather(model, lambda: build(job), world, part.shard.samples > 0)

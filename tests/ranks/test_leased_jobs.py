@@ -73,7 +73,7 @@ def test_fixed_shards_go_on_where_leases_were_and_leases_where_they_were(trained
 
 def test_rounds_of_a_synchronous_method_have_each_row_once(trained, tmp_path):
     report = train(trained, tmp_path / "out", "--trainer", "easgd", "--epochs", 3)
-    assert report["samples"] == 3 * ROWS and report["exchanges"] == 3 * BATCHES // 3
+    assert report["samples"] == 3 * ROWS and report["exchanges"] == 3 * BATCHES // 3 and report["batches_left"] == 0
 
 
 def test_a_training_that_is_over_is_not_gone_on_with(trained, tmp_path):
