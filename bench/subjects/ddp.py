@@ -13,11 +13,21 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
+def store_of_this_start() -> distributed.Store:
+    """Where ranks find each other's addresses.
+
+    torchrun has one store for all of its restarts (torch 2.13). Under the same names a rank finds the addresses of the ranks before it,
+    which are dead, and no connection comes about: the job would not go on after a death.
+    """
+    store = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return distributed.PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+
+
 def main() -> None:
     home, epochs, batch = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo")
-    rank, size = distributed.get_rank(), distributed.get_world_size()
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group("gloo", store=store_of_this_start(), rank=rank, world_size=size)
     x, y = (torch.from_numpy(np.load(home / f"{name}.npy")[rank::size]) for name in ("x", "y"))
     torch.manual_seed(0)
     layers = [nn.Flatten(), nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 500), nn.ReLU(), nn.Linear(500, 10)]
