@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ class Job:
                         self.killed[rank] = pid
                         os.kill(self.network.nodes[rank // 2].outer(pid), signal.SIGKILL)
                         return
+            time.sleep(0.01)
+
+    def await_exchanges(self, ranks: Iterable[int], exchanges: int) -> None:
+        """Until the workers of these ranks have made so many."""
+        deadline = time.monotonic() + PATIENCE
+        left = set(ranks)
+        while left:
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline, f"no exchanges of {left}"
+            for home in self.out.glob(".dkcore-job-*"):
+                notes = {rank: notes_of(home, rank) for rank in left}
+                left -= {rank for rank, path in notes.items() if path.exists() and len(path.read_text().splitlines()) >= exchanges}
             time.sleep(0.01)
 
     def end(self) -> dict:
