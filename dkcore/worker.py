@@ -55,17 +55,19 @@ def main() -> None:
             run(target, world)
         else:
             from dkcore.seats.seat import Seat
+            from dkcore.seats.word import Word
 
-            Seat(Job.load(target), world, starter, status, StatusDirectory(directory or target), log).run()
+            Seat(Job.load(target), world, starter, Word(world, status, StatusDirectory(directory or target), log)).run()
 
 
 def starter_for(target: str) -> "Starter | None":
     """What starts the workers of this seat, for a job that has seats."""
     if not os.path.isdir(target) or not has_seats(target):
         return None
-    from dkcore.seats.workers import Starter
+    from dkcore.seats.workers import starters
 
-    return Starter()
+    (starter,) = starters()
+    return starter
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from dkcore.ranks.abort import exit_code, print_cause, print_error
 from dkcore.ranks.status import Status, StatusDirectory
 from dkcore.ranks.world import World, init
 from dkcore.seats.seat import Seat
-from dkcore.seats.workers import Starter
+from dkcore.seats.word import Word
+from dkcore.seats.workers import starters
 from dkcore.training import results
 from dkcore.training.job import JOB, Job
 from dkcore.training.rank import by_lines, ending, refuse_blind, run
@@ -30,7 +31,7 @@ def train_inside(out: Path, make: Callable[[str, int], Job], workers: int | None
     ValueError when workers or hosts say otherwise than the world.
     An error of rank 0 before the training, or after it, is raised there; the other ranks exit with code 1.
     """
-    starter = Starter() if seats else None  # before MPI
+    (starter,) = starters() if seats else (None,)  # before MPI
     world = init()
     refuse_contradictions(world, workers, hosts)
     job: Job | None = None  # rank 0's
@@ -51,7 +52,8 @@ def train_inside(out: Path, make: Callable[[str, int], Job], workers: int | None
         if starter is None:
             run(str(directory), world)
         else:
-            Seat(Job.load(directory), world, starter, Status(world.rank, world.size), StatusDirectory(directory), None).run()
+            word = Word(world, Status(world.rank, world.size), StatusDirectory(directory), None)
+            Seat(Job.load(directory), world, starter, word).run()
     if job is None:
         return None
     try:

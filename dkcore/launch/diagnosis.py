@@ -8,8 +8,9 @@ from dkcore.frameworks import without_chatter
 from dkcore.launch.mpi import read_log
 from dkcore.ranks.status import LOGS, Status, StatusDirectory
 
-__all__ = ["explain", "rank_error"]
+__all__ = ["AGENT", "MPIEXEC", "explain", "rank_error"]
 
+MPIEXEC, AGENT = "mpiexec", "agent"  # what runs the ranks
 TAIL = 20  # lines of a log that a message shows
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -21,20 +22,21 @@ def explain(
     reason: str,
     disconnected: tuple[str, int, list[int]] | None,
     directory: Path,
+    program: str = MPIEXEC,
 ) -> RankError | None:
     """The error of a job that has ended, or None when all its ranks ended well.
 
     lost: when, and which ranks, died first without a word. reason: why the launcher ended the job, if it was that. disconnected:
-    the host to which a line ended before its ranks, its exit code, and those ranks.
+    the host to which a line ended before its ranks, its exit code, and those ranks. program: what ran the ranks.
     """
     code = StatusDirectory(directory).exit_code  # None: we ended mpiexec
     failed = sorted((status for status in statuses.values() if status.state == "failed"), key=lambda status: status.time)
     if failed and (lost is None or failed[0].time <= lost[0]):
         return of_failed(failed[0], directory)
     if reason:
-        return of_job(reason, directory)
+        return of_job(reason, directory, program)
     if code is not None and code < 0:
-        return of_job(f"mpiexec killed by signal {-code}. Nothing of the job is left.", directory, 128 - code)
+        return of_job(f"{program} killed by signal {-code}. Nothing of the job is left.", directory, program, 128 - code)
     if disconnected and disconnected[1] > 128:  # killed by a signal, or ssh's own end: what else died, died of that
         return of_disconnected(*disconnected, statuses, directory)
     if lost is not None:
@@ -43,8 +45,10 @@ def explain(
         return of_disconnected(*disconnected, statuses, directory)
     silent = [rank for rank in range(ranks) if rank not in statuses or statuses[rank].state != "done"]
     if silent or code:
-        cause = f"mpiexec ended with exit code {code}" + (f", and {counted('rank', silent)} left no word of a good end." if silent else ".")
-        return of_job(cause, directory, code or 1)
+        cause = f"{program} ended with exit code {code}" + (
+            f", and {counted('rank', silent)} left no word of a good end." if silent else "."
+        )
+        return of_job(cause, directory, program, code or 1)
     return None
 
 
@@ -71,9 +75,9 @@ def of_disconnected(host: str, code: int, left: list[int], statuses: dict[int, S
     return rank_error(cause, f"{names} lost.", logs, left[0] if len(left) == 1 else None, code or 1)
 
 
-def of_job(cause: str, directory: Path, code: int = 1) -> RankError:
+def of_job(cause: str, directory: Path, program: str, code: int = 1) -> RankError:
     """When no rank alone is to blame."""
-    return rank_error(cause, "The job failed.", [tail(directory, "mpiexec.log")], None, code)
+    return rank_error(cause, "The job failed.", [tail(directory, f"{program}.log")], None, code)
 
 
 def named(status: Status) -> str:

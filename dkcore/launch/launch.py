@@ -12,7 +12,7 @@ from pathlib import Path
 from dkcore.errors import MissingError, expected
 from dkcore.launch.allocation import spreads
 from dkcore.launch.hosts import Host, parse_hosts, place
-from dkcore.launch.mpi import find_mpi
+from dkcore.launch.mpi import WITHOUT, find_mpi
 from dkcore.launch.requirements import check_processes, check_room, check_shared_memory
 from dkcore.launch.ssh_agent import AGENT, SSH, Agent
 from dkcore.launch.supervisor import Supervisor
@@ -20,7 +20,7 @@ from dkcore.ranks.processes import MARK
 from dkcore.ranks.reaper import Plan
 from dkcore.ranks.status import DIRECTORY, FOLDER, HEARTBEAT, LOGS, OUTPUT, StatusDirectory
 
-__all__ = ["launch", "search_paths"]
+__all__ = ["importable", "launch", "prepare", "search_paths"]
 
 
 def launch(
@@ -100,7 +100,7 @@ def check(arguments: list[str], ranks: int, output: str) -> None:
     if not arguments or not os.path.exists(arguments[0]):
         raise FileNotFoundError(expected("a job's directory or a script", arguments[:1], "Check the path."))
     if importlib.util.find_spec("mpi4py") is None:
-        raise MissingError(expected("mpi4py", "none", 'Install it with: pip install "dkcore[mpich]"'))
+        raise MissingError(expected("mpi4py", "none", f'Install it with: pip install "dkcore[mpich]". {WITHOUT}'))
 
 
 def importable(environment: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dkcore.errors import expected
 from dkcore.launch.hosts import Host
 from dkcore.ranks.processes import REMOTE_MARK
 
-__all__ = ["LogFindings", "Mpi", "listed"]
+__all__ = ["LogFindings", "Mpi", "listed", "outside_ranks"]
 
 # Variables by which a process knows that it is a rank, which those that it launches are not.
 OF_A_RANK = ("PMI_", "PMIX_", "MPI_LOCAL", "OMPI_COMM_WORLD", "OMPI_WORLD", "OMPI_UNIVERSE", "PRTE_LAUNCHED", "HYDI_", REMOTE_MARK)
@@ -65,7 +65,7 @@ class Mpi:
 
     def environment(self, inherited: Mapping[str, str], scratch: str, agent: str | None = None) -> dict[str, str]:
         """The environment of mpiexec. scratch: an existing folder for its temporary files. agent: what takes ssh's place."""
-        clean = {name: value for name, value in inherited.items() if not name.startswith(OF_A_RANK)}
+        clean = outside_ranks(inherited)
         if self.library is not None:
             clean.pop("MPI4PY_MPIABI", None)
             clean["MPI4PY_LIBMPI"] = self.library
@@ -75,6 +75,11 @@ class Mpi:
     def read_log(log: str) -> LogFindings:
         """What its messages tell of dead ranks."""
         return LogFindings()
+
+
+def outside_ranks(inherited: Mapping[str, str]) -> dict[str, str]:
+    """An environment for processes that are no ranks of the job in which this process may be one."""
+    return {name: value for name, value in inherited.items() if not name.startswith(OF_A_RANK)}
 
 
 def listed(hosts: list[Host]) -> str:

@@ -12,9 +12,10 @@ from dkcore.launch.openmpi import OpenMpi
 from dkcore.launch.site import find_on_path
 from dkcore.ranks.processes import MARK
 
-__all__ = ["find_mpi", "is_rank", "read_log"]
+__all__ = ["WITHOUT", "find_mpi", "is_rank", "read_log"]
 
 WHEELS = {launcher.KIND: launcher for launcher in (Mpich, OpenMpi)}  # in the order of preference
+WITHOUT = "A training on this machine alone needs no MPI with on_worker_loss='restart' or 'shrink'."
 RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # of these one is in the environment of every rank
 
 
@@ -30,7 +31,7 @@ def find_mpi(mpi: str = "auto") -> Mpi:
         found = wheel(mpi) if mpi in WHEELS else find_on_path("mpiexec" if mpi == "site" else mpi)
     if found is None:
         name = mpi if mpi in WHEELS else "mpich"
-        advice = f'Install one with: pip install "dkcore[{name}]"; or pass mpi="site", or the path of an mpiexec.'
+        advice = f'Install one with: pip install "dkcore[{name}]"; or pass mpi="site", or the path of an mpiexec. {WITHOUT}'
         raise MissingError(expected(f"an MPI to launch ranks with (mpi={mpi!r})", "none", advice))
     return found
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dkcore.launch.diagnosis import explain
+from dkcore.launch.diagnosis import AGENT, MPIEXEC, explain
 from dkcore.launch.hosts import Host
 from dkcore.launch.rank_monitor import RankMonitor
 from dkcore.launch.reaped_command import ReapedCommand
@@ -15,7 +15,7 @@ from dkcore.ranks.processes import Process
 from dkcore.ranks.reaper import Plan
 from dkcore.ranks.status import LOGS
 
-__all__ = ["Supervisor"]
+__all__ = ["AGENT", "Supervisor"]
 
 TICK = 0.2  # seconds between two calls of on_tick
 GRACE = 1.5  # seconds for mpiexec to end by itself once a rank failed, so that all that the ranks said arrives
@@ -78,14 +78,16 @@ class Supervisor:
     =============  =============================================================================================================
 
     hosts: with as many slots as ranks were placed there. tolerant: the job goes on without ranks that die, as long as rank 0 lives.
+    program: what the plan runs, in the place of mpiexec, for messages and for the name of its log.
     """
 
     def __init__(self, plan: Plan, ranks: int, hosts: list[Host], *, on_tick: Callable[[], None] | None = None,
-                 timeout: float | None = None, rendezvous: float = 60.0, tolerant: bool = False):  # fmt: skip
-        self.plan, self.ranks, self.hosts = plan, ranks, hosts
+                 timeout: float | None = None, rendezvous: float = 60.0, tolerant: bool = False,
+                 program: str = MPIEXEC):  # fmt: skip
+        self.plan, self.ranks, self.hosts, self.program = plan, ranks, hosts, program
         self.on_tick, self.timeout, self.rendezvous = on_tick, timeout, rendezvous
         self.directory = Path(plan.directory)
-        self.log = self.directory / LOGS / "mpiexec.log"
+        self.log = self.directory / LOGS / f"{program}.log"
         self.monitor = RankMonitor(plan.status, ranks, hosts, silence=rendezvous, tolerant=tolerant)
         self.command: ReapedCommand | None = None
         self.relay: Relay | None = None
@@ -153,7 +155,7 @@ class Supervisor:
             return f"no word from ranks {self.monitor.missing} within {self.rendezvous:g} s"
         if event is Event.TIMEOUT:
             return f"no end within the timeout of {self.timeout:g} s"
-        return f"all ranks done, but mpiexec not ended {ENDING:g} s later" if event is Event.STUCK else ""
+        return f"all ranks done, but {self.program} not ended {ENDING:g} s later" if event is Event.STUCK else ""
 
     def stop(self) -> None:
         """Have the reaper end everything that is left."""
@@ -169,5 +171,5 @@ class Supervisor:
         monitor.look_last()
         if monitor.missed and all(monitor.statuses[rank].state == "done" for rank in set(monitor.statuses) - monitor.missed):
             return
-        if error := explain(monitor.statuses, self.ranks, monitor.lost, self.reason, monitor.lost_connection, self.directory):
+        if error := explain(monitor.statuses, self.ranks, monitor.lost, self.reason, monitor.lost_connection, self.directory, self.program):
             raise error

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from dkcore.arrays import Array
 from dkcore.errors import DkcoreError, LayoutError, expected
-from dkcore.merge.barriers import take_part, validate_job
+from dkcore.merge.barriers import take_part
 from dkcore.merge.cut import Start, start_of
 from dkcore.merge.seated import sit_down
 from dkcore.merge.settings import Merging
+from dkcore.merge.validation import validate_job
 from dkcore.ranks.agreement import agree, attempt
 from dkcore.ranks.processes import MARK
 from dkcore.ranks.seated import SeatedWorld

@@ -10,6 +10,7 @@ Design:
     notice of it.
 """
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class Survivors:
 
 def is_loss(error: BaseException) -> bool:
     """Whether MPI says by it that a process is gone."""
-    from mpi4py import MPI
-
+    if (MPI := sys.modules.get("mpi4py.MPI")) is None:
+        return False
     names = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED", "ERR_IN_STATUS")  # the last of several requests at once
     return isinstance(error, MPI.Exception) and error.Get_error_class() in [getattr(MPI, name, None) for name in names]
 

@@ -44,9 +44,11 @@ def abort(code: int, reason: str = "") -> None:
             function()
         except Exception:  # told, not raised: the job must end, and the other functions must run
             traceback.print_exc()
+    if (mpi := sys.modules.get("mpi4py.MPI")) is None:  # of an agent: this process is the whole job
+        os._exit(code)
     faulthandler.dump_traceback_later(STUCK, exit=True, file=os.dup(2))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI_Abort says that it was called, as if that were the cause
-    sys.modules["mpi4py.MPI"].COMM_WORLD.Abort(code)
+    mpi.COMM_WORLD.Abort(code)
     time.sleep(2 * STUCK)  # MPICH's returns now and then before mpiexec has ended us
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from dkcore.ranks.cgroups import cpu_quota
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-__all__ = ["Share", "fair_share", "take_share"]
+__all__ = ["Share", "fair_share", "room_for", "shares", "take_share"]
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 THREADS = Path("/proc/self/task")
@@ -43,9 +44,23 @@ def take_share(node: "Comm") -> int:
     if share.cpus is not None:
         pin(share.cpus)
     if share.threads != len(mask):
-        set_thread_counts(share.threads)
+        os.environ.update(thread_counts(share.threads, os.environ))
         tell_frameworks(share.threads)
     return share.threads
+
+
+def shares(count: int) -> list[Share]:
+    """Of so many processes that this one will start, and that share what it may use; as `take_share`."""
+    mask, requested = allowed(), requested_cores(os.environ.get("DKCORE_CORES"))
+    return [fair_share([mask] * count, index, quota=cpu_quota(), requested=requested) for index in range(count)]
+
+
+def room_for(share: Share | None) -> tuple[set[int], dict[str, str]]:
+    """The processors of a process that this one will start, and what to add to its environment. None: what this process has."""
+    own = set(allowed())
+    if share is None:
+        return own, {}
+    return set(share.cpus or own), thread_counts(share.threads, os.environ) if share.threads != len(own) else {}
 
 
 def allowed() -> tuple[int, ...]:
@@ -116,13 +131,14 @@ def pin(cpus: tuple[int, ...]) -> None:
         logger.warning("This rank is not kept to its %d processors: %s. It goes on without.", len(cpus), error)
 
 
-def set_thread_counts(threads: int) -> None:
-    """Environment variables for frameworks that are yet to start; what the user has set stays."""
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"):
-        os.environ.setdefault(name, str(threads))  # NPROC is what XLA's client for the CPU asks
-    flags = os.environ.get("XLA_FLAGS", "")
+def thread_counts(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for frameworks that are yet to start; what the user has set in environ stays."""
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")  # NPROC is what XLA's client for the CPU asks
+    counts = {name: environ.get(name, str(threads)) for name in names}
+    flags = environ.get("XLA_FLAGS", "")
     if threads == 1 and "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        counts["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    return counts
 
 
 def tell_frameworks(threads: int) -> None:

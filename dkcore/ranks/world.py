@@ -10,15 +10,13 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
-from dkcore.errors import MissingError, expected
 from dkcore.ranks.abort import abort, abort_on_uncaught, at_abort
 from dkcore.ranks.cores import take_share
-from dkcore.ranks.finalization import join_mpi
 from dkcore.ranks.liveness import Liveness
+from dkcore.ranks.mpi import check_size, load_mpi
 from dkcore.ranks.processes import machine
 from dkcore.ranks.requests import Requests
 from dkcore.ranks.roll_call import Roll
@@ -30,10 +28,9 @@ if TYPE_CHECKING:
 
     from dkcore.arrays import Array
 
-__all__ = ["World", "init"]
+__all__ = ["Answering", "World", "init", "name_of"]
 
 RANKS = f"{PREFIX}ranks-"
-SIZES, SLURM_SIZE = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"), "SLURM_STEP_NUM_TASKS"  # how ranks are told how many they are
 LINGER = 3.0  # seconds that a rank that ended goes on watching: MPI_Finalize waits for the others, and sees nothing
 MAPPED_AT_INIT = ("mpich_shm_",)  # MPI's segments that no rank opens later; MPICH leaves them behind when a rank dies
 PR_SET_PDEATHSIG = 1
@@ -45,6 +42,15 @@ class Left(Protocol):
     """What a rank leaves when it ends: a `dkcore.merge.barriers.Membership`."""
 
     def leave(self) -> None: ...
+
+
+class Answering(Protocol):
+    """Roll calls: a `dkcore.ranks.roll_call.Roll`, or what stands for it. open: whether this rank waits for others, or gave up."""
+
+    open: bool
+
+    def call(self, what: str) -> None: ...
+    def leave(self, tell: bool = True) -> None: ...
 
 
 @dataclass
@@ -70,7 +76,7 @@ class World:
     liveness: Liveness | None = field(default=None, repr=False)
     tolerant: bool = False
     leaders: "Comm | None" = field(default=None, repr=False)
-    roll: Roll | None = field(default=None, repr=False)
+    roll: Answering | None = field(default=None, repr=False)
     memberships: WeakSet[Left] = field(default_factory=WeakSet, repr=False)
     requests: Requests = field(default_factory=Requests, repr=False)
     pid: int = field(default_factory=os.getpid, init=False, repr=False, compare=False)
@@ -84,6 +90,11 @@ class World:
     def leader(self) -> bool:
         """Whether this is the first rank of its node."""
         return self.node_rank == 0
+
+    @property
+    def over_mpi(self) -> bool:
+        """Whether its communicators are mpi4py's."""
+        return True
 
     @property
     def node_ranks(self) -> list[int]:
@@ -139,12 +150,16 @@ class World:
         global opened
         if opened is self and os.getpid() == self.pid:  # a forked child is no rank
             opened = None
-            for membership in list(self.memberships):  # all, before this rank waits for others at any of them
-                membership.leave()
-            if self.roll is not None:
-                self.roll.leave(tell=not self.tolerant)  # the dead of a tolerant world would not take it
-            for closer in list(self.closers):  # some take themselves out
-                closer(linger)
+            self.end(linger)
+
+    def end(self, linger: float) -> None:
+        """The same, once."""
+        for membership in list(self.memberships):  # all, before this rank waits for others at any of them
+            membership.leave()
+        if self.roll is not None:
+            self.roll.leave(tell=not self.tolerant)  # the dead of a tolerant world would not take it
+        for closer in list(self.closers):  # some take themselves out
+            closer(linger)
 
     def __enter__(self) -> "World":
         return self
@@ -210,7 +225,12 @@ def names_of(comm: "Comm", node: "Comm") -> list[str]:
     """What to call each node: its host and its ranks."""
     mine = node.allgather(comm.rank)
     everyone = dict(comm.allgather((mine[0], (socket.gethostname(), mine))))
-    return [f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))})" for _, (host, ranks) in sorted(everyone.items())]
+    return [name_of(host, ranks) for _, (host, ranks) in sorted(everyone.items())]
+
+
+def name_of(host: str, ranks: list[int]) -> str:
+    """What to call a node."""
+    return f"{host} (rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))})"
 
 
 @contextlib.contextmanager
@@ -228,23 +248,3 @@ def shared_file(comm: "Comm", prefix: str) -> Iterator[tuple["Comm", str]]:
         seen = min(int(name.removeprefix(prefix)) for name in os.listdir(SHARED_MEMORY) if name.startswith(prefix))
         first = (places := comm.allgather((seen, machine()))).index(places[comm.rank])
         yield comm.Split(first, comm.rank), os.path.join(SHARED_MEMORY, f"{prefix}{first}")
-
-
-def load_mpi() -> ModuleType:
-    """mpi4py's MPI module, which joins the job as it is imported."""
-    try:
-        return join_mpi()
-    except (ImportError, RuntimeError) as error:  # mpi4py, or libmpi, is not there
-        raise MissingError(expected("mpi4py and an MPI library", error, 'Install both: pip install "dkcore[mpich]"')) from error
-
-
-def check_size(size: int) -> None:
-    """MissingError when every rank became a world of its own, which is what a foreign libmpi makes of mpiexec's ranks."""
-    sizes = {int(os.environ[name]) for name in SIZES if name in os.environ}
-    advice = "mpiexec and the MPI library do not belong together; set MPI4PY_LIBMPI to the library of that mpiexec."
-    if size == 1 and SLURM_SIZE in os.environ:  # srun says so to ranks of any MPI, and to those of none
-        sizes = sizes or {int(os.environ[SLURM_SIZE])}
-        advice = f"Pass srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI; for worlds of one, unset {SLURM_SIZE}."
-    if sizes and size not in sizes:
-        received = f"{size} in {load_mpi().Get_library_version().splitlines()[0]}"
-        raise MissingError(expected(f"a job of {max(sizes)} ranks, as mpiexec says", received, advice))

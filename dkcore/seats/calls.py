@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from dkcore.center import Center
 from dkcore.errors import DkcoreError, expected
-from dkcore.merge.barriers import Membership, take_part, validate_job
+from dkcore.merge.barriers import Membership, take_part
 from dkcore.merge.cut import Start, start_of
 from dkcore.merge.recovery import start_together
 from dkcore.merge.settings import Merging
+from dkcore.merge.validation import validate_job
 from dkcore.registry import rule_of
 
 if TYPE_CHECKING:

@@ -81,10 +81,11 @@ class GuestCalls:
 
 
 class Guests:
-    """Those of one agent. start: starts a worker that takes over, has these numbers and calls, under this rank."""
+    """Those of one agent. start: starts a worker that takes over, has these numbers and calls, under this rank. say: tells the user."""
 
-    def __init__(self, job: "Job", world: "World", calls: Calls, start: Callable[[Again, int, int, GuestCalls], Hosted]):
-        self.job, self.world, self.calls, self.start = job, world, calls, start
+    def __init__(self, job: "Job", world: "World", calls: Calls, start: Callable[[Again, int, int, GuestCalls], Hosted],
+                 say: Callable[[str], None]):  # fmt: skip
+        self.job, self.world, self.calls, self.start, self.say = job, world, calls, start, say
         self.here: dict[Hosted, tuple[int, int, Again]] = {}  # rank, descriptor of its numbers, what it began with
         self.count = 0
         self.closed = False
@@ -149,7 +150,7 @@ class Guests:
         calls.change(joins=False)
         if word == "done" or self.calls.center is None:
             return
-        print(f"dkcore: worker {rank}, which had joined, {how}. Training goes on without it.", flush=True)
+        self.say(f"worker {rank}, which had joined, {how}. Training goes on without it.")
         if calls.beginning is not None:
             account = Account(deaths=int(not word), joined=1)
             left = after_death(self.calls.center, again, slot_of(self.calls.center, worker.pid), account, self.job.batch_size)

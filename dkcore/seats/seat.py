@@ -16,15 +16,14 @@ import dataclasses
 import os
 import queue
 import signal
-import socket
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from dkcore.errors import one_line
 from dkcore.launch.launch import importable
-from dkcore.ranks.abort import launched, printed
+from dkcore.ranks.abort import printed
+from dkcore.ranks.cores import Share, room_for
 from dkcore.ranks.seated import Again, Brief
 from dkcore.seats.account import Account, after_death, ended, slot_of
 from dkcore.seats.calls import Calls
@@ -34,13 +33,13 @@ from dkcore.seats.leftovers import write_lost
 from dkcore.seats.parts import NodeParts
 from dkcore.seats.requests import answer_requests
 from dkcore.seats.stall import Progress
+from dkcore.seats.word import Word
 from dkcore.seats.workers import Starter, numbers_of, without_mpi
 from dkcore.training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dkcore.ranks.status import Status, StatusDirectory
     from dkcore.ranks.world import World
     from dkcore.training.job import Job
 
@@ -55,10 +54,10 @@ ENDING = 10.0  # seconds for a worker to end that is through
 
 
 class Seat:
-    """One rank of a job. status, files: the rank's word to its launcher. log: where its worker prints; None: where the seat does."""
+    """One rank of a job. share: its worker's of the machine; None: what this process has."""
 
-    def __init__(self, job: "Job", world: "World", starter: Starter, status: "Status", files: "StatusDirectory", log: "Path | None"):
-        self.job, self.world, self.starter, self.status, self.files, self.log = job, world, starter, status, files, log
+    def __init__(self, job: "Job", world: "World", starter: Starter, word: Word, share: Share | None = None):
+        self.job, self.world, self.starter, self.word, self.share = job, world, starter, word, share
         self.parts = NodeParts(job, world)
         world.at_close(self.parts.close)  # after the merge, which may go on longer than this rank
         self.numbers, self.first = numbers_of(world)
@@ -70,7 +69,7 @@ class Seat:
         self.fruitless = 0  # workers in a row that died before they had made an exchange
         self.starting: collections.deque[Hosted] = collections.deque()
         self.running: dict[int, Hosted] = {}  # by pid
-        self.guests = Guests(job, world, self.calls, self.start_guest)
+        self.guests = Guests(job, world, self.calls, self.start_guest, self.word.say)
         self.calls.before_finish = self.guests.send_off
         self.progress, self.look_at = Progress(self.calls), 0.0
         self.inbox: queue.SimpleQueue[tuple[Hosted, int, str, tuple[Any, ...]] | str] = queue.SimpleQueue()
@@ -118,7 +117,7 @@ class Seat:
     def start_guest(self, again: Again, rank: int, numbers: int, calls: GuestCalls) -> Hosted:
         """Start a worker that joins."""
         more = {"rank": rank, "node_rank": self.world.node_size}  # it leads no node
-        return self.host(again, more, numbers, 0, calls, self.log and self.log.with_name(f"rank-{rank}.log"))
+        return self.host(again, more, numbers, 0, calls, self.word.log and self.word.log.with_name(f"rank-{rank}.log"))
 
     def host(
         self, again: Again | None, more: dict[str, Any], numbers: int, first: int, calls: Answers, log: "Path | None" = None
@@ -127,14 +126,15 @@ class Seat:
         world, guest = self.world, bool(more)
         names = ("rank", "size", "node_rank", "node_size", "id", "cores", "names")
         place = world.leaders.rank if world.leaders is not None and not guest else None
-        log = log if guest else self.log
+        log = log if guest else self.word.log
         brief = Brief(
             directory=str(self.job.home), world={name: getattr(world, name) for name in names} | more, node_ranks=world.node_ranks,
             numbers=first, log=None if log is None else str(log), nodes_place=place, again=again,
             tolerant=self.job.on_node_loss == "shrink",
         )  # fmt: skip
-        environment = importable(without_mpi(os.environ))
-        cpus = self.starter.cpus if guest else os.sched_getaffinity(0)  # a guest goes where there is room
+        cpus, threads = room_for(self.share)
+        environment = importable(without_mpi({**os.environ, **threads}))
+        cpus = self.starter.cpus if guest else cpus  # a guest goes where there is room
         ask = self.answer_guest if guest else self.ask
         worker = Hosted(self.starter, environment, cpus, numbers, brief, calls, ask)
         self.starting.append(worker)
@@ -160,7 +160,7 @@ class Seat:
                     self.look(self.worker)
         except Exception as error:  # or nobody would ever hear of a worker's end again
             if not self.over.is_set():
-                self.fail(1, one_line(error), printed(error))
+                self.word.fail(1, one_line(error), printed(error))
 
     def hear(self) -> None:
         """What the starter says."""
@@ -173,8 +173,7 @@ class Seat:
         worker.pid = said["pid"]
         self.running[worker.pid] = worker
         if worker is self.worker:
-            self.status.worker = worker.pid
-            self.files.write(self.status)
+            self.word.works(worker.pid)
 
     def look(self, worker: Hosted) -> None:
         """Tell once when a worker stands still; it counts as lost, if the job says after how long."""
@@ -183,7 +182,7 @@ class Seat:
         if standing < patience or self.progress.told or worker.pid not in self.running:
             return
         self.progress.told = True
-        self.say(f"the worker of rank {self.world.rank} (pid {worker.pid}) has made no progress for {standing:.0f} s.")
+        self.word.say(f"the worker of rank {self.world.rank} (pid {worker.pid}) has made no progress for {standing:.0f} s.")
         if limit is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
@@ -196,7 +195,7 @@ class Seat:
         elif word == "done":
             self.inbox.put("over")
         elif word == "failed":
-            self.fail(*words)
+            self.word.fail(*words)
         else:
             self.on_loss(worker, code)
 
@@ -205,7 +204,7 @@ class Seat:
         calls, account = self.calls, self.account
         if calls.center is None or calls.beginning is None:
             advice = "Out of memory?" if code == -signal.SIGKILL else "See what it printed."
-            self.fail(128 - code if code < 0 else code or 1, f"{text}, before the training began. {advice}", "")
+            self.word.fail(128 - code if code < 0 else code or 1, f"{text}, before the training began. {advice}", "")
             return
         account.deaths += 1
         before = self.again or Again(calls.center.name, first=calls.beginning["first"])
@@ -214,38 +213,22 @@ class Seat:
             calls.membership.leave_rounds()
         self.inbox.put("stand in")
         if self.again.over:
-            self.fail(1, f"{text}, when it was to deliver what the others have trained.", "")
+            self.word.fail(1, f"{text}, when it was to deliver what the others have trained.", "")
         elif self.job.on_worker_loss == "restart" and account.restarts < self.job.restarts:
             account.restarts += 1
             self.fruitless = 0 if self.again.exchanges > before.exchanges else self.fruitless + 1
             self.due = time.monotonic() + BACK_OFF * min(self.fruitless, LONGEST)
-            self.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
+            self.word.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
         else:
             self.go_on_without(text)
 
     def go_on_without(self, text: str) -> None:
         """Nobody waits for a worker of this seat any longer. The first rank gets one more, that trains nothing: it delivers."""
         assert self.again is not None
-        self.say(f"{text}. Training goes on without it.")
+        self.word.say(f"{text}. Training goes on without it.")
         self.account.rows_lost += write_lost(self.job, self.world, self.calls, self.again, self.account)
         if self.world.rank == 0:
             self.again = dataclasses.replace(self.again, over=True)
             self.due = time.monotonic()
         else:
             self.inbox.put("over")
-
-    def say(self, text: str) -> None:
-        print(f"dkcore: {text}", file=sys.stderr, flush=True)
-
-    def fail(self, code: int, error: str, trace: str) -> None:
-        """End the job by what the worker, or this seat, failed of."""
-        status = self.status
-        status.code, status.state, status.error, status.trace = code, "failed", error, trace
-        self.files.write(status)
-        if not launched():
-            print(f"Error: rank {self.world.rank} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
-        if self.world.size > 1:
-            self.world.abort(code)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)

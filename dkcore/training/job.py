@@ -163,10 +163,12 @@ class Job(Settings):
     ) -> None:
         """Start the ranks, on this machine or on ``hosts``, and wait for them; RankError when one fails.
 
+        With workers that may be lost, on this machine alone and with mpi="auto", they are children of one agent, without MPI.
         hosts: as for `dkcore.launch`; they must see the directory. show: a progress bar. temporary: the directory goes with
         this process, should it be killed.
         """
         from dkcore.launch.launch import launch
+        from dkcore.launch.node_agent import launch_agent, suits
         from dkcore.training.progress import Progress
         from dkcore.training.stopping import STOP, StopSignals
 
@@ -181,6 +183,8 @@ class Job(Settings):
                 if on_tick:
                     on_tick()
 
+            if self.on_worker_loss != "stop" and suits(mpi, hosts):
+                return launch_agent(home, self.workers, on_tick=tick, temporary=temporary)
             tolerant = self.on_node_loss == "shrink"
             mpi = "openmpi" if tolerant and mpi == "auto" else mpi
             launch([str(home)], self.workers, directory=home, on_tick=tick, mpi=mpi, hosts=hosts, temporary=temporary, tolerant=tolerant)
