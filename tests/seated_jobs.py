@@ -128,3 +128,17 @@ class SeatedJob:
                 self.process.kill()
         if not self.process.stdout.closed:
             self.process.communicate()
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, that is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

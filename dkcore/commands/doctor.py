@@ -15,6 +15,7 @@ from dkcore.launch.requirements import check_processes, check_shared_memory
 
 __all__ = ["Finding", "examine"]
 
+ALONE = "not needed on one machine with --on-worker-loss restart"
 SMALL = 64 << 20  # bytes; what containers give /dev/shm when nobody asks for more
 
 
@@ -35,8 +36,8 @@ def examine() -> Iterator[Finding]:
     yield attempt("compiled engine", engine, "pip install .   (or make, in a checkout)", needed=True)
     yield attempt("shared memory", shared_memory, "docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm", needed=True)
     yield attempt("processes", processes, "Use Linux 5.3 or newer, and a sandbox that permits pidfd_open.", needed=True)
-    yield attempt("mpiexec", mpiexec, 'pip install "dkcore[mpich]"', needed=True)
-    yield attempt("mpi4py", mpi4py, 'pip install mpi4py "dkcore[mpich]"', needed=True)
+    yield attempt("mpiexec", mpiexec, f'pip install "dkcore[mpich]"   ({ALONE})')
+    yield attempt("mpi4py", mpi4py, f'pip install mpi4py "dkcore[mpich]"   ({ALONE})')
     versions = {name: version(name) for name in BACKENDS}
     none = not any(versions.values())
     for name, found in versions.items():

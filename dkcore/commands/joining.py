@@ -28,7 +28,10 @@ def join(job: Path, workers: int) -> None:
 @JOB
 @WORKERS
 def leave(job: Path, workers: int) -> None:
-    """Let workers that have joined a job on this machine finish their window, and go. JOB: its directory."""
+    """Let workers of a job on this machine finish their window, and go. JOB: its directory.
+
+    Those that have joined go first, then those that the job began with. One of these stays.
+    """
     from dkcore.seats.requests import ask
 
     click.echo(ask(job, "leave", workers))

@@ -1,10 +1,10 @@
-"""What the ranks of a node tell each other while they train, without a message: that a checkpoint is due, and that all shall end."""
+"""What the ranks of a node tell each other while they train, without a message: a checkpoint is due, all shall end, one shall leave."""
 
 from typing import Protocol
 
 __all__ = ["Requests"]
 
-ASKED, NUMBER, WANTED = 0, 1, 2  # places in the node's file
+ASKED, NUMBER, WANTED, LEAVING = 0, 1, 2, 3  # places in the node's file; from the last on one for each rank of the node
 
 
 class Shared(Protocol):
@@ -15,7 +15,7 @@ class Shared(Protocol):
 
 
 class Requests:
-    """Three numbers of a node, in the file that its ranks share. Each is read by one system call, so a look every step costs nothing.
+    """Numbers of a node, in the file that its ranks share. Each is read by one system call, so a look every step costs nothing.
 
     shared: has the file; None for a rank that is alone, which keeps them for itself.
     """
@@ -68,3 +68,11 @@ class Requests:
     def begin(self, number: int, last: bool) -> None:
         """Have the ranks of this node write their parts of a checkpoint; its leader alone calls this."""
         self.write(NUMBER, number << 1 | last)
+
+    def ask_to_leave(self, place: int) -> None:
+        """Have the worker of the rank of that place in the node finish its window, and go."""
+        self.write(LEAVING + place, 1)
+
+    def leaving(self, place: int) -> bool:
+        """Whether that worker was asked to."""
+        return bool(self.read(LEAVING + place))

@@ -25,7 +25,7 @@ from dkcore.ranks.numbers import Numbers
 from dkcore.ranks.requests import Requests
 from dkcore.ranks.world import World
 
-__all__ = ["Again", "Brief", "Line", "SeatedWorld", "again_of", "begin_together", "begun_at"]
+__all__ = ["Again", "Brief", "Departure", "Line", "SeatedWorld", "again_of", "begin_together", "begun_at"]
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,10 @@ class SeatedWorld(World):
         self.line.call("abort", code, reason)
         time.sleep(60.0)
         os._exit(code)
+
+
+class Departure(Exception):
+    """A worker goes as it was asked to, and its seat goes on without it; nobody's fault."""
 
 
 def again_of(world: World) -> Again | None:

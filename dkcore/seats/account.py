@@ -18,6 +18,7 @@ __all__ = ["Account", "after_death", "ended", "slot_of"]
 class Account:
     """deaths: of workers. restarts: of them. exchanges_in_doubt: a worker died within one, when some stripes had it; its rows are trained
     again. rows_in_doubt: those rows. rows_lost: that nobody trained on, for no worker followed. joined: 1 for a worker that came later.
+    left: 1 for a seat whose worker has left as it was asked to.
     """
 
     deaths: int = 0
@@ -26,6 +27,7 @@ class Account:
     rows_in_doubt: int = 0
     rows_lost: int = 0
     joined: int = 0
+    left: int = 0
 
 
 def slot_of(center: "Center", pid: int) -> "SlotView | None":

@@ -6,7 +6,8 @@ Design:
 (b) Where batches are leased it leases them as the others do. With fixed shards its rows are one of each `workers` neighbouring rows, as a
     rank's, but of a draw of its own: then rows count more than once an epoch.
 (c) When the agent's own worker has finished, guests are asked to leave, and the agent waits for them before the center is final.
-(d) A guest that is killed, or fails, is told and counted, and not followed by another.
+(d) Where no guests are left to ask, workers that the job began with can be asked to leave, but for one: to its seat such a one is lost.
+(e) A guest that is killed, or fails, is told and counted, and not followed by another.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from dkcore.seats.calls import Calls, portable
 from dkcore.seats.hosted import Hosted
 from dkcore.seats.leftovers import write_lost
 from dkcore.seats.requests import Request
+from dkcore.training.taking_up import LOST
 
 if TYPE_CHECKING:
     from dkcore.ranks.world import World
@@ -131,15 +133,29 @@ class Guests:
         return min((slot["epoch"] for slot in self.calls.center.slots() if slot["state"] == "claimed"), default=self.job.initial_epoch)
 
     def leave(self, workers: int) -> list[int]:
-        """Ask so many to leave, the last that joined first."""
-        staying = [(rank, numbers) for rank, numbers, _ in self.here.values() if not Requests(Numbers(numbers)).asked]
-        if workers > len(staying):
-            advice = "Those that the job began with stay."
-            raise DkcoreError(expected(f"at most {len(staying)} to leave, that have joined here", workers, advice))
-        leaving = sorted(staying, reverse=True)[:workers]
+        """Ask so many to leave: the last that joined first, and then those that the job began with, of which one stays."""
+        joined = [(rank, numbers) for rank, numbers, _ in self.here.values() if not Requests(Numbers(numbers)).asked]
+        own = self.training()
+        if workers > len(joined) + max(len(own) - 1, 0):
+            advice = "One of those that the job began with stays."
+            raise DkcoreError(expected(f"at most {len(joined) + max(len(own) - 1, 0)} to leave on this machine", workers, advice))
+        leaving = sorted(joined, reverse=True)[:workers]
         for _, numbers in leaving:
             Requests(Numbers(numbers)).ask()
-        return sorted(rank for rank, _ in leaving)
+        ranks = own[:0:-1][: workers - len(leaving)]
+        for rank in ranks:
+            self.world.requests.ask_to_leave(self.world.node_ranks.index(rank))
+        return sorted([rank for rank, _ in leaving] + ranks)
+
+    def training(self) -> list[int]:
+        """The ranks of this node whose workers train, and are not asked to leave."""
+        assert self.calls.center is not None
+        here = {slot["rank"] for slot in self.calls.center.slots() if slot["state"] == "claimed"}
+        found = [(place, rank) for place, rank in enumerate(self.world.node_ranks) if rank in here]
+        return [rank for place, rank in found if not (self.world.requests.leaving(place) or self.is_lost(rank))]
+
+    def is_lost(self, rank: int) -> bool:
+        return (self.job.home / LOST.format(rank)).exists()
 
     def on_end(self, worker: Hosted, word: str, how: str) -> None:
         """A guest has ended. word: its last; how it ended, for messages."""
@@ -162,7 +178,8 @@ class Guests:
         until = time.monotonic() + PATIENCE
         with self.lock:
             self.closed = True
-            self.leave(sum(not Requests(Numbers(numbers)).asked for _, numbers, _ in self.here.values()))
+            for _, numbers, _ in self.here.values():
+                Requests(Numbers(numbers)).ask()
         while self.here:
             if time.monotonic() > until:
                 until = math.inf

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Hosted"]
 
 COMMAND = ["-m", "dkcore.seats.worker"]
-WORDS = ("done", "failed")  # a worker's last
+WORDS = ("done", "failed", "left")  # a worker's last
 
 
 class Answers(Protocol):

@@ -196,6 +196,10 @@ class Seat:
             self.inbox.put("over")
         elif word == "failed":
             self.word.fail(*words)
+        elif word == "left":
+            self.account.left = 1
+            self.take_over(worker)
+            self.go_on_without(f"the worker of rank {self.world.rank} (pid {worker.pid}) has left, as it was asked to")
         else:
             self.on_loss(worker, code)
 
@@ -207,20 +211,27 @@ class Seat:
             self.word.fail(128 - code if code < 0 else code or 1, f"{text}, before the training began. {advice}", "")
             return
         account.deaths += 1
-        before = self.again or Again(calls.center.name, first=calls.beginning["first"])
-        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), account, self.job.batch_size)
-        if calls.membership is not None:
-            calls.membership.leave_rounds()
-        self.inbox.put("stand in")
-        if self.again.over:
+        before, again = self.take_over(worker)
+        if again.over:
             self.word.fail(1, f"{text}, when it was to deliver what the others have trained.", "")
         elif self.job.on_worker_loss == "restart" and account.restarts < self.job.restarts:
             account.restarts += 1
-            self.fruitless = 0 if self.again.exchanges > before.exchanges else self.fruitless + 1
+            self.fruitless = 0 if again.exchanges > before.exchanges else self.fruitless + 1
             self.due = time.monotonic() + BACK_OFF * min(self.fruitless, LONGEST)
             self.word.say(f"{text}. Restart {account.restarts} of {self.job.restarts}.")
         else:
             self.go_on_without(text)
+
+    def take_over(self, worker: Hosted) -> tuple[Again, Again]:
+        """What a worker that has gone began with, and what it leaves to the next; nobody waits for it."""
+        calls = self.calls
+        assert calls.center is not None and calls.beginning is not None
+        before = self.again or Again(calls.center.name, first=calls.beginning["first"])
+        self.again = after_death(calls.center, before, slot_of(calls.center, worker.pid), self.account, self.job.batch_size)
+        if calls.membership is not None:
+            calls.membership.leave_rounds()
+        self.inbox.put("stand in")
+        return before, self.again
 
     def go_on_without(self, text: str) -> None:
         """Nobody waits for a worker of this seat any longer. The first rank gets one more, that trains nothing: it delivers."""

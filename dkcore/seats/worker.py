@@ -10,7 +10,7 @@ from pathlib import Path
 from dkcore.errors import one_line
 from dkcore.ranks.abort import exit_code, print_error, printed
 from dkcore.ranks.channel import Channel
-from dkcore.ranks.seated import Brief, SeatedWorld
+from dkcore.ranks.seated import Brief, Departure, SeatedWorld
 from dkcore.training.rank import by_lines, print_into, run
 
 __all__ = ["main"]
@@ -35,6 +35,11 @@ def main() -> None:
     try:
         run(brief.directory, world)
         world.close()
+    except Departure:
+        channel.send(("left", ()))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # as one that is killed, between two windows: its slot, and what it has leased, are found and taken back
     except BaseException as error:
         if not (code := exit_code(error)):
             channel.send(("done", ()))

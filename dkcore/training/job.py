@@ -14,6 +14,7 @@ It is the one contract between every front and every launcher: the command line 
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -169,6 +170,7 @@ class Job(Settings):
         """
         from dkcore.launch.launch import launch
         from dkcore.launch.node_agent import launch_agent, suits
+        from dkcore.training.agent_restarts import train_by_agents
         from dkcore.training.progress import Progress
         from dkcore.training.stopping import STOP, StopSignals
 
@@ -184,7 +186,8 @@ class Job(Settings):
                     on_tick()
 
             if self.on_worker_loss != "stop" and suits(mpi, hosts):
-                return launch_agent(home, self.workers, on_tick=tick, temporary=temporary)
+                by_one = functools.partial(launch_agent, home, self.workers, on_tick=tick, temporary=temporary)
+                return train_by_agents(self, by_one, progress.forget)
             tolerant = self.on_node_loss == "shrink"
             mpi = "openmpi" if tolerant and mpi == "auto" else mpi
             launch([str(home)], self.workers, directory=home, on_tick=tick, mpi=mpi, hosts=hosts, temporary=temporary, tolerant=tolerant)

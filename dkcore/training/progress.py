@@ -57,6 +57,12 @@ class Progress:
             rate=f"{speed:,.0f}/s" if speed else "", loss=f"loss {sum(losses) / len(losses):.3f}" if losses else "",
         )  # fmt: skip
 
+    def forget(self) -> None:
+        """Let go of the center: there will be another one."""
+        if self.center is not None:
+            self.center.close()
+            self.center = None
+
     def before_the_center(self) -> str:
         """What goes on until there is a center."""
         joined = len(StatusDirectory(self.directory).ranks())
@@ -70,5 +76,4 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-        if self.center is not None:
-            self.center.close()
+        self.forget()

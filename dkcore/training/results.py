@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dkcore.errors import DataError, expected
 from dkcore.ranks.agreement import attempt
 from dkcore.report import history
+from dkcore.training.agent_restarts import RESTARTS
 from dkcore.training.atomic_files import keep, put
 from dkcore.training.job import Job
 from dkcore.training.serialization import load_model
@@ -22,6 +23,7 @@ NONE: dict[str, Any] = {"resumed_from": None, "resumed": "", "checkpoints": [], 
 ACCOUNT = {  # of a rank's seat, see dkcore/seats/account.py, and what the report calls it
     "deaths": "worker_deaths", "restarts": "worker_restarts", "exchanges_in_doubt": "exchanges_in_doubt",
     "rows_in_doubt": "samples_in_doubt", "rows_lost": "samples_lost", "joined": "workers_joined",
+    "left": "workers_left",
 }  # fmt: skip
 
 __all__ = ["collect", "deliver", "prepare", "trained_model"]
@@ -37,7 +39,9 @@ def collect(job: Job) -> tuple[dict[str, Any], "pyarrow.Table"]:
     parts = [job.home / f"rank-{rank['rank']}.parquet" for rank in [*ranks, *joined]] + list(job.home.glob("center.parquet"))
     path = job.home / CHECKPOINTS
     said = json.loads(path.read_text()) if path.exists() else NONE
-    return summarize(job, ranks, test, joined) | {name: said[name] for name in NONE}, history.merge(parts, job.home / "history.parquet")
+    restarts = {"agent_restarts": int(path.read_text()) if (path := job.home / RESTARTS).exists() else 0}
+    summary = summarize(job, ranks, test, joined) | restarts | {name: said[name] for name in NONE}
+    return summary, history.merge(parts, job.home / "history.parquet")
 
 
 def prepare(out: Path) -> Path:
@@ -82,7 +86,7 @@ def summarize(job: Job, ranks: list[dict[str, Any]], test: dict[str, float], joi
     between each rank's own first and last exchange. Ranks without rows have neither. DataError when no rank had any.
     joined: of workers that came later; they are counted with the others.
     """
-    lost = job.workers - sum(not rank.get("lost") for rank in ranks)
+    lost = job.workers - sum(not rank.get("lost") or rank["account"]["left"] for rank in ranks)
     ranks = [*ranks, *(joined or [])]
     busy = [rank for rank in ranks if rank["first"] is not None]
     if not busy:

@@ -29,7 +29,7 @@ from dkcore.training.finite import check_finite
 from dkcore.training.input_shapes import check_declared
 from dkcore.training.lease_state import begin_leases
 from dkcore.training.leasing import MORE_EPOCHS, Leases
-from dkcore.training.leaving import Leave
+from dkcore.training.leaving import Leave, asked_of
 from dkcore.training.position import Position
 from dkcore.training.recording import finish_recording, recorder_of, stop_signals
 from dkcore.training.resuming import Beginning, Restore, beginning_of, first_of
@@ -104,8 +104,8 @@ def prepare(job: "Job", world: "World") -> Part:
     elif isinstance(shard, NodeShard) and shard.samples:
         exchange.leases = Leases(center, shard, job.batch_size, job.window, job.epochs, waits=exchange.synchronous is None)
         exchange.leases.join(world.rank)
-        if begin.again is not None and begin.again.guest:
-            exchange.leases.leaving = lambda: world.requests.asked
+        if isinstance(world, SeatedWorld):
+            exchange.leases.leaving = asked_of(world)
         begin_leases(exchange.leases, begin, world)
     part = Part(job, world, shard, test, model, chosen, begin, center, exchange)
     if isinstance(world, SeatedWorld) and world.guest:  # checkpoints are of ranks
@@ -200,7 +200,7 @@ def callbacks_of(part: Part, restore: Restore) -> list[keras.callbacks.Callback]
     if part.evaluation is not None and not job.apart:  # there the center is now this member, now that one
         callbacks.append(part.evaluation)
     callbacks.append(restore)
-    if isinstance(part.world, SeatedWorld) and part.world.guest:
+    if isinstance(part.world, SeatedWorld):
         callbacks.append(Leave(part.exchange, part.world))
     return callbacks if part.checkpoint is None else [*callbacks, part.checkpoint]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpi_ranks import environment, mpi_of
-from seated_jobs import SeatedJob, counting
+from seated_jobs import SeatedJob, counting, runs
 
 from dkcore.launch.mpi import find_mpi
 
@@ -37,7 +37,7 @@ def test_workers_join_and_leave(tmp_path):
         home = job.home
         with job.paused():
             assert dkcore("join", home, "--workers", 2).stdout == "workers 2 and 3 join\n"
-            assert "at most 2 to leave" in refused("leave", home, "--workers", 3)
+            assert "at most 3 to leave" in refused("leave", home, "--workers", 4)
             assert "more workers on this node" in refused("join", home, "--workers", 1000)
             job.kill(2)
             job.slot(3, 4)
@@ -49,6 +49,29 @@ def test_workers_join_and_leave(tmp_path):
     report = job.report
     assert (report["workers_joined"], report["worker_deaths"], report["workers_lost"], report["samples_lost"]) == (2, 1, 0, 0)
     assert job.counts.min() >= epochs and job.counts.sum() == report["samples"] > ROWS * epochs
+
+
+@pytest.mark.parametrize(("kind", "sharding"), [("agent", "fixed"), ("agent", "dynamic"), ("mpich", "fixed")])
+def test_workers_that_the_job_began_with_leave_but_for_one(tmp_path, kind, sharding):
+    """Guests go first. With fixed shards nobody trains the rows of who left; leased ones the others do. Its process has gone."""
+    options = [*counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--sharding", sharding, "--on-worker-loss", "restart"]
+    with SeatedJob(tmp_path, *options, *([] if kind == "agent" else ["--mpi", mpi_of(kind)])) as job:
+        pid, home = job.slot(1, 3)["pid"], job.home
+        with job.paused():
+            assert dkcore("join", home).stdout == "worker 2 joins\n"
+            job.slot(2, 1)
+            assert dkcore("leave", home, "--workers", 2).stdout == "workers 1 and 2 leave\n"
+            assert "at most 0 to leave" in refused("leave", home)
+        job.until(lambda: not runs(pid))
+        job.slot(0, 1)
+        job.end()
+    report = job.report
+    assert (report["workers_left"], report["workers_lost"], report["worker_deaths"], report["workers_joined"]) == (1, 0, 0, 1)
+    assert report["exchanges_in_doubt"] == report["batches_in_doubt"] == 0
+    if sharding == "dynamic":
+        assert np.array_equal(job.counts, np.full(ROWS, EPOCHS)) and report["samples_lost"] == 0
+    else:
+        assert report["samples_lost"] > 0 and job.counts[::2].min() >= EPOCHS
 
 
 def test_a_worker_that_has_joined_takes_part_in_rounds(tmp_path):

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 from mpi_ranks import KINDS, mpi_of
-from seated_jobs import SeatedJob, counting
+from seated_jobs import SeatedJob, counting, parent_of, runs
 
 from dkcore.checkpoints.manifest import find
 
@@ -14,10 +14,15 @@ ROWS, EPOCHS = 64, 1500  # some seconds, in which workers are killed
 STEPS = ["--batch-size", "4", "--window", "3", "--epochs", str(EPOCHS)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def over(kind: str) -> list[str]:
+    """The options for seats that are ranks of an MPI of that kind, or threads of an agent."""
+    return [] if kind == "agent" else ["--mpi", mpi_of(kind)]
+
+
+@pytest.mark.parametrize("kind", ["agent", *KINDS])
 def test_a_killed_worker_is_followed_by_another_and_each_row_counts_once(tmp_path, kind):
     """Both workers die, the first one twice: it also evaluates, and delivers the model."""
-    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "restart", "--mpi", mpi_of(kind)) as job:
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), *STEPS, "--on-worker-loss", "restart", *over(kind)) as job:
         job.kill(1, 7)
         job.kill(0, 11)
         job.kill(0, 200)
@@ -75,9 +80,10 @@ def test_a_worker_that_dies_before_the_training_ends_the_job(tmp_path):
     assert "was killed by SIGSEGV, before the training began" in printed, printed
 
 
-def test_rounds_go_on_when_a_worker_dies_and_with_the_one_that_follows(tmp_path):
+@pytest.mark.parametrize("kind", ["agent", "mpich"])
+def test_rounds_go_on_when_a_worker_dies_and_with_the_one_that_follows(tmp_path, kind):
     """A synchronous method, whose merge runs in the seat of the first rank: that rank's worker dies, too."""
-    options = [*counting(tmp_path, ROWS), *STEPS, "--trainer", "averaging", "--on-worker-loss", "restart"]
+    options = [*counting(tmp_path, ROWS), *STEPS, "--trainer", "averaging", "--on-worker-loss", "restart", *over(kind)]
     with SeatedJob(tmp_path, *options) as job:
         job.kill(1, 7)
         before = job.slot(0, 0)["exchanges"]
@@ -140,26 +146,13 @@ def test_a_worker_that_dies_while_it_delivers_is_followed_too(tmp_path):
     assert (job.out / "model.keras").exists()
 
 
-@pytest.mark.parametrize("victim", ["starter", "seat"])
-def test_a_seat_that_dies_or_loses_its_starter_ends_the_job(tmp_path, victim):
-    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), "--epochs", "100000", "--on-worker-loss", "restart") as job:
+@pytest.mark.parametrize(("victim", "kind"), [("starter", "agent"), ("starter", "mpich"), ("seat", "mpich")])
+def test_a_seat_that_dies_or_loses_its_starter_ends_the_job(tmp_path, victim, kind):
+    """What becomes of an agent that dies: see test_agent.py."""
+    with SeatedJob(tmp_path, *counting(tmp_path, ROWS), "--epochs", "100000", "--on-worker-loss", "restart", *over(kind)) as job:
         pid = job.slot(1, 3)["pid"]
         starter = parent_of(pid)
         os.kill(starter if victim == "starter" else parent_of(starter), signal.SIGKILL)
         printed = job.end(code=1 if victim == "starter" else 9)
     assert ("the starter of this seat" if victim == "starter" else "died") in printed, printed
     assert not runs(pid) and not list((tmp_path / "tmp").iterdir())
-
-
-def parent_of(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
-
-
-def runs(pid: int) -> bool:
-    """Whether there is such a process, that is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
