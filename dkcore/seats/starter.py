@@ -4,7 +4,9 @@ Design:
 (a) A seat asks over a socket; with the request come the descriptors that the worker inherits. The starter tells the worker's pid, and
     when it has ended, by which exit code or signal. The seats of one process share a starter; each has a thread and a socket in it.
 (b) The starter dies with its seats, and workers die with the starter: the kernel sees to it (PR_SET_PDEATHSIG).
-(c) It runs by its path, without site-packages (``python -I -S``), to be there at once and to weigh little.
+(c) Each worker has a session of its own, as MPI's ranks have. Linux shares busy processors between sessions (autogroup). Two workers in
+    one, kept to a processor each, were found to get nearly all of both, and to starve their own threads and everybody else's.
+(d) It runs by its path, without site-packages (``python -I -S``), to be there at once and to weigh little.
 """
 
 import ctypes
@@ -51,7 +53,7 @@ def start(seat: socket.socket, request: dict[str, object], files: list[int]) -> 
     os.sched_setaffinity(0, request["cpus"])  # type: ignore[arg-type]  # of this thread, and so of what it starts
     command = [*request["command"], *map(str, files), str(os.getpid())]  # type: ignore[misc]
     worker = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, env=request["environment"], pass_fds=files,  # type: ignore[call-overload]
+        command, stdin=subprocess.DEVNULL, env=request["environment"], pass_fds=files, start_new_session=True,  # type: ignore[call-overload]
         preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in MEANT_FOR_RANKS],
     )  # fmt: skip
     for file in files:
