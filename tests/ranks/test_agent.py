@@ -65,7 +65,7 @@ def test_what_needs_an_mpi_says_what_does_not(tmp_path, without_mpi):
     doctor = subprocess.run(
         [sys.executable, "-m", "dkcore", "doctor"], env={**without_mpi, "COLUMNS": "200"}, capture_output=True, text=True
     )
-    mpi = [line for line in doctor.stdout.splitlines() if "mpi4py" in line or "mpiexec" in line]
+    mpi = [line for line in doctor.stdout.splitlines() if " mpi4py  " in line or " mpiexec  " in line]
     assert doctor.returncode == 0 and len(mpi) == 2 and all("absent" in line for line in mpi), doctor.stdout
 
 
@@ -79,6 +79,9 @@ def test_one_process_runs_all_workers(tmp_path):
         assert "libmpi" not in Path(f"/proc/{agent}/maps").read_text()
         own, first, second = (os.sched_getaffinity(pid) for pid in (agent, *workers))
         assert first | second == own == os.sched_getaffinity(0) and (first.isdisjoint(second) or len(own) == 1)
+        environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
+        assert len(own) == 1 or f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', len(first))}".encode() in environment
+        assert len({os.getsid(pid) for pid in (agent, *workers)}) == 3
         job.kill(1, 7)
         logs = job.home / "logs"
         job.until(lambda: "the worker of rank 1" in (logs / "rank-1.log").read_text())

@@ -54,7 +54,7 @@ def test_workers_join_and_leave(tmp_path):
 @pytest.mark.parametrize(("kind", "sharding"), [("agent", "fixed"), ("agent", "dynamic"), ("mpich", "fixed")])
 def test_workers_that_the_job_began_with_leave_but_for_one(tmp_path, kind, sharding):
     """Guests go first. With fixed shards nobody trains the rows of who left; leased ones the others do. Its process has gone."""
-    options = [*counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--sharding", sharding, "--on-worker-loss", "restart"]
+    options = [*counting(tmp_path, ROWS), *STEPS, "--epochs", EPOCHS, "--sharding", sharding, "--on-worker-loss", "restart", "--no-shuffle"]
     with SeatedJob(tmp_path, *options, *([] if kind == "agent" else ["--mpi", mpi_of(kind)])) as job:
         pid, home = job.slot(1, 3)["pid"], job.home
         with job.paused():
