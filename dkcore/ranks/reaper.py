@@ -143,9 +143,9 @@ def tear_down(plan: Plan) -> None:
     while (mapped := kill_marked(mark)) is not None and time.monotonic() < deadline:
         segments |= mapped
         time.sleep(0.02)
-    for status in ranks:
+    for pid in [pid for status in ranks for pid in status.pids]:
         # Its environment is gone before its files are closed, and until then it holds them.
-        with contextlib.suppress(ProcessLookupError), Process(status.pid) as process:
+        with contextlib.suppress(ProcessLookupError), Process(pid) as process:
             process.ended(within=PATIENCE)
     for name in segments | unused_segments(plan.since or 0.0):
         unlink_unless_foreign(name)

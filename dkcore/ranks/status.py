@@ -29,7 +29,7 @@ class Status:
     once it has ended. error: one line; trace: its traceback.
     birth: when the process began, in clock ticks since the machine started; with pid and machine it names one process.
     shared: what MPI has put into /dev/shm for it. time: of the last change, seconds since the epoch.
-    worker: the pid of the process that trains, where the rank is a seat that runs one; else 0.
+    worker: the pid of the process that trains, where the rank is a seat that runs one; else 0. guests: pids of workers that have joined.
     """
 
     rank: int
@@ -45,9 +45,15 @@ class Status:
     shared: list[str] = field(default_factory=mpi_segments)
     time: float = 0.0
     worker: int = 0
+    guests: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.birth = self.birth or birth(self.pid)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all processes that this rank runs, and its own."""
+        return [self.pid, *([self.worker] if self.worker else []), *self.guests]
 
     def process(self) -> Process | None:
         """The rank's, for a launcher to watch; None when it has ended already, and where its pid means another process."""

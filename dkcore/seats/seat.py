@@ -172,8 +172,7 @@ class Seat:
         worker = self.starting.popleft()
         worker.pid = said["pid"]
         self.running[worker.pid] = worker
-        if worker is self.worker:
-            self.word.works(worker.pid)
+        self.word.works(worker.pid, guest=worker is not self.worker)
 
     def look(self, worker: Hosted) -> None:
         """Tell once when a worker stands still; it counts as lost, if the job says after how long."""

@@ -28,9 +28,12 @@ class Word:
         with contextlib.nullcontext(sys.stderr) if self.log is None else self.log.open("a") as log:
             print(f"dkcore: {text}", file=log, flush=True)
 
-    def works(self, pid: int) -> None:
-        """A worker of that pid is there."""
-        self.status.worker = pid
+    def works(self, pid: int, guest: bool) -> None:
+        """A worker of that pid is there. guest: as one that has joined."""
+        if guest:
+            self.status.guests.append(pid)
+        else:
+            self.status.worker = pid
         self.files.write(self.status)
 
     def done(self) -> None:
