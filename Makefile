@@ -50,7 +50,7 @@ test-fast: test-unit
 test-slurm: .venv/test
 	.ci/slurm
 
-# An exchange is exact under kill -9: after every instruction, in every order; prints a certificate, in 6 to 9 minutes on two cores.
+# An exchange is exact under kill -9: after every instruction, in every order; prints a certificate, in 6 to 9 minutes on two busy cores.
 proof: .venv/test
 	$(BIN)/python tests/proof/prove.py
 

@@ -41,9 +41,13 @@ static const scenario scenarios[] = {
     {"round/stripe+", "hand_in", 4, 1, DK_UNDO_STRIPE, ROUND, 0, LOOKER},
     {"leases/stripe+", "downpour", 8, 0, DK_UNDO_STRIPE, EXCHANGE, 0, LESSOR},
 };
-enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], FIRST_DEATHS = 20, DECISIONS = 4 }; /* points of the first stripe */
-/* Of who exchanges with undo="stripe": none of it is in; the first stripe has it, and its slot does not say so; a part; all. */
-static const int decisions[DECISIONS] = {3, 8, 14, 19};
+enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0], LAST = -1 };
+/* Where the first dies, in points of its exchange, before each instruction of who comes by is tried. Blocks between the second and the last
+ * are as the second. In the first stripe, and once when the second one has it, too; of leases: none of it is in; the first stripe has
+ * it, and the slot does not say so; a part; all. */
+static const int deaths_in_blocks[] = {0, 1, 2, 3, 4, 5, 6, 7, 17, 18, 19, LAST},
+                 deaths_in_stripes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 19, LAST};
+static const int decisions[] = {3, 8, 14, 19, LAST};
 
 static int to_be_stepped, stepped;  /* in a child; from its first mark on */
 static int to_die = -1, fatal = -1; /* the same; points that are passed; then it dies there, without being stepped. -1: never */
@@ -228,9 +232,10 @@ static void prove(const scenario *scenario) {
     static world world;
     tally tally = {0};
     world.scenario = scenario, world.number = 0, world.center = create(scenario);
-    int twice = strchr(scenario->name, '+') != NULL, lessor = scenario->survivor == LESSOR;
-    for (int k = 0; twice && k < (lessor ? DECISIONS : FIRST_DEATHS); k++)
-        CHECK(prove_each_instruction_of_the_mender(&world, &tally, lessor ? decisions[k] : k), "no point %d", k);
+    int twice = strchr(scenario->name, '+') != NULL;
+    const int *deaths = scenario->undo == DK_UNDO_BLOCK ? deaths_in_blocks : scenario->survivor == LESSOR ? decisions : deaths_in_stripes;
+    for (; twice && *deaths != LAST; deaths++)
+        CHECK(prove_each_instruction_of_the_mender(&world, &tally, *deaths), "no point %d", *deaths);
     if (!twice)
         prove_each_instruction(&world, &tally);
     OK(dk_center_close(world.center));
