@@ -134,6 +134,8 @@ class RankMonitor:
     def look_last(self) -> None:
         """Once all have ended: what they said until then."""
         self.statuses = self.status.ranks()
+        if self.tolerant and 0 in self.statuses and self.statuses[0].state == "done":  # of a whole node nobody is left to say so
+            self.missed.update(rank for rank, status in self.statuses.items() if status.state == "running")
         if not self.missed:
             self.look_remotely()
 

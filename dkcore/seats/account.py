@@ -45,7 +45,7 @@ def after_death(center: "Center", before: Again, slot: "SlotView | None", accoun
     if slot["begun"] == slot["exchanges"] + 1:  # died within it
         if slot["stripes_in"] == center.stripes:
             exchanges, place = exchanges + 1, slot["next"]
-        elif slot["stripes_in"]:
+        elif slot["stripes_in"] or slot["in_part"]:
             account.exchanges_in_doubt += 1
             account.rows_in_doubt += (slot["next"][2] - place[2]) * batch_size
     if exchanges <= before.exchanges:  # nothing new

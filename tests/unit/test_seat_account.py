@@ -21,7 +21,15 @@ def center():
 
 
 def slot(**more: object) -> dict:
-    shown = {"exchanges": 5, "place": (1, 2, 10, 77), "next": (1, 4, 12, 91), "begun": 5, "stripes_in": STRIPES, "histogram": np.arange(64)}
+    shown = {
+        "exchanges": 5,
+        "place": (1, 2, 10, 77),
+        "next": (1, 4, 12, 91),
+        "begun": 5,
+        "stripes_in": STRIPES,
+        "in_part": 0,
+        "histogram": np.arange(64),
+    }
     return shown | more
 
 
@@ -31,6 +39,7 @@ def slot(**more: object) -> dict:
         ({}, 5, (1, 2, 10, 77), 0),
         ({"begun": 6, "stripes_in": 0}, 5, (1, 2, 10, 77), 0),
         ({"begun": 6, "stripes_in": 3}, 5, (1, 2, 10, 77), 1),
+        ({"begun": 6, "stripes_in": 0, "in_part": 1}, 5, (1, 2, 10, 77), 1),
         ({"begun": 6, "stripes_in": STRIPES}, 6, (1, 4, 12, 91), 0),
     ],
 )
