@@ -32,6 +32,7 @@ import numpy as np
 import dkcore as dk
 import dkcore.merge.allreduce
 import dkcore.merge.barriers
+import dkcore.merge.validation
 
 Merge = dkcore.merge.barriers.Merge
 NEVER = 2**62
@@ -93,8 +94,8 @@ class Case:
         self.step = (np.arange(self.size) % 7 + world.rank + 1).astype(self.dtype)
 
     def run(self) -> None:
-        version, order = dkcore.merge.barriers.VERSION, sys.byteorder
-        dkcore.merge.barriers.VERSION = "0.0.0" if last and self.odd == "version" else version
+        version, order = dkcore.merge.validation.VERSION, sys.byteorder
+        dkcore.merge.validation.VERSION = "0.0.0" if last and self.odd == "version" else version
         sys.byteorder = "other" if last and self.odd == "byteorder" else order
         array = np.zeros(self.size + (last and self.odd == "size"), "float64" if last and self.odd == "dtype" else self.dtype)
         dkcore.merge.barriers.Merge = slowly(Merge, self.late)
@@ -105,7 +106,7 @@ class Case:
         except dk.errors.DkcoreError as error:
             return self.tell({"error": f"{type(error).__name__} {error}"})
         finally:
-            dkcore.merge.barriers.VERSION, sys.byteorder = version, order
+            dkcore.merge.validation.VERSION, sys.byteorder = version, order
         self.highest, self.apart, self.board = 0.0, 0, out / f"counts-{self.name}"
         if self.bound is not None and world.rank == 0:
             np.full(world.size, NEVER).tofile(self.board)
