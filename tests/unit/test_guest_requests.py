@@ -23,7 +23,7 @@ def test_a_job_of_spark_cannot_be_joined(tmp_path, kind):
     def start(*arguments: object) -> None:
         raise AssertionError("a worker was started")
 
-    guests = Guests(SimpleNamespace(home=tmp_path), SimpleNamespace(), SimpleNamespace(center=object(), beginning={}), start)
+    guests = Guests(SimpleNamespace(home=tmp_path), SimpleNamespace(), SimpleNamespace(center=object(), beginning={}), start, print)
     over = threading.Event()
 
     def answer() -> None:
