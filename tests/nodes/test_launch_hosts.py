@@ -190,7 +190,8 @@ def test_a_rank_that_is_alone_on_its_host_is_missed(kind, end, launched, tmp_pat
 
 # ---------------------------------------------------------------------- kills from outside
 
-LOST = "Error: ranks 2 and 3 on node1: the connection to the host ended with exit code 137."
+# 141: the shell there had to say what was killed to an mpiexec that had gone by then.
+LOST = r"Error: ranks 2 and 3 on node1: the connection to the host ended with exit code 1(37|41)\."
 PROXIES = {"mpich": "hydra_pmi_proxy", "openmpi": "prted"}
 SLEEP = UP + "time.sleep(60)"
 
@@ -201,7 +202,7 @@ def test_a_killed_proxy_on_another_host_ends_the_job(kind, launched, two_nodes, 
     job.await_ranks()
     os.kill(named(two_nodes.nodes[1], PROXIES[kind]), signal.SIGKILL)
     error = job.end(timeout=10)
-    assert LOST in error.splitlines()[-1]
+    assert re.search(LOST, error.splitlines()[-1])
 
 
 LINE = {"reaper.py": 1, "node.py": 0, "dkcore.launch.ssh_agent": 0}  # the reaper at the other end, what takes ssh's place, who called it
@@ -216,7 +217,7 @@ def test_a_killed_line_to_a_host_ends_the_job(kind, name, launched, two_nodes, t
     error = job.process.communicate(timeout=15)[1]
     two_nodes.gone(within=1)
     assert "RankError" in error
-    assert name == "dkcore.launch.ssh_agent" or LOST in error.splitlines()[-1]
+    assert name == "dkcore.launch.ssh_agent" or re.search(LOST, error.splitlines()[-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
