@@ -109,7 +109,7 @@ def mpi4py() -> str:
 
 def tensorflow_op() -> str:
     """In a child: finding out which TensorFlow this is takes its import."""
-    code = "from dkcore import tensorflow_op; print(tensorflow_op.find().name)"
+    code = "from dkcore.replica import tensorflow_op; print(tensorflow_op.find().name)"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environment)
     if run.returncode:

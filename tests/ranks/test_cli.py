@@ -187,6 +187,7 @@ def test_doctor_finds_everything_that_tests_need():
     assert "missing" not in result.output
     for what in ("compiled engine", "shared memory", "mpiexec", "mpi4py", "tensorflow", "jax", "torch", "C compiler"):
         assert what in result.output
+    assert re.search(r"│ ok +│ TensorFlow op ", result.output), result.output
 
 
 def test_doctor_says_what_mends_it(monkeypatch):
