@@ -1,12 +1,13 @@
 """Start the ranks of a job, supervise them, and leave nothing behind however they end."""
 
+import contextlib
 import importlib.util
 import os
 import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dkcore.errors import MissingError, expected
@@ -20,7 +21,7 @@ from dkcore.ranks.processes import MARK
 from dkcore.ranks.reaper import Plan
 from dkcore.ranks.status import DIRECTORY, FOLDER, HEARTBEAT, LOGS, OUTPUT, StatusDirectory
 
-__all__ = ["importable", "launch", "prepare", "search_paths"]
+__all__ = ["importable", "launch", "prepare", "scratch_folder", "search_paths"]
 
 
 def launch(
@@ -64,8 +65,7 @@ def launch(
         check_room(ranks)
     mark = prepare(home)
     ours = {DIRECTORY: str(home), OUTPUT: output, MARK: mark, **({HEARTBEAT: "1"} if spreads(os.environ) and not placed else {})}
-    scratch = tempfile.mkdtemp(prefix="dkcore-")
-    try:
+    with scratch_folder() as scratch:
         agent = Agent(os.environ.get(AGENT, SSH), str(home), scratch).install() if placed else None
         environment = importable({**found.environment(os.environ, scratch, agent), **(env or {}), **ours})
         worker = [sys.executable, "-m", "mpi4py", "-m", "dkcore.worker", *arguments]
@@ -76,9 +76,17 @@ def launch(
         plan = Plan(command, str(home), mark, scratch, launcher=os.getpid(), temporary=temporary)
         supervisor = Supervisor(plan, ranks, placed, on_tick=on_tick, timeout=timeout, rendezvous=rendezvous, tolerant=tolerant)
         supervisor.run(environment, output)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A folder for the temporary files of a launch, which its reaper removes; its path."""
+    path = tempfile.mkdtemp(prefix="dkcore-")
+    try:
+        yield path
     finally:
-        if os.path.exists(scratch):  # the reaper was not even started
-            shutil.rmtree(scratch)
+        if os.path.exists(path):  # the reaper was not even started
+            shutil.rmtree(path)
 
 
 def prepare(directory: Path) -> str:

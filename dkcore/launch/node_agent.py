@@ -1,14 +1,12 @@
 """Start the agent of a job on this machine alone, which runs all workers as its children, and supervise it: no MPI is looked for."""
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from dkcore.launch.allocation import spreads
-from dkcore.launch.launch import importable, prepare
+from dkcore.launch.launch import importable, prepare, scratch_folder
 from dkcore.launch.launcher import outside_ranks
 from dkcore.launch.requirements import check_processes, check_shared_memory
 from dkcore.launch.supervisor import AGENT, Supervisor
@@ -37,11 +35,7 @@ def launch_agent(directory: Path, ranks: int, *, on_tick: Callable[[], None] | N
     home = directory.resolve()
     mark = prepare(home)
     ours = {DIRECTORY: str(home), OUTPUT: "logs", MARK: mark}
-    scratch = tempfile.mkdtemp(prefix="dkcore-")
-    try:
+    with scratch_folder() as scratch:
         command = [sys.executable, *PROGRAM, str(home)]
         plan = Plan(command, str(home), mark, scratch, launcher=os.getpid(), temporary=temporary)
         Supervisor(plan, ranks, [], on_tick=on_tick, program=AGENT).run(importable({**outside_ranks(os.environ), **ours}), "logs")
-    finally:
-        if os.path.exists(scratch):  # the reaper was not even started
-            shutil.rmtree(scratch)

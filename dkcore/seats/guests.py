@@ -135,14 +135,14 @@ class Guests:
     def leave(self, workers: int) -> list[int]:
         """Ask so many to leave: the last that joined first, and then those that the job began with, of which one stays."""
         joined = [(rank, numbers) for rank, numbers, _ in self.here.values() if not Requests(Numbers(numbers)).asked]
-        own = self.training()
-        if workers > len(joined) + max(len(own) - 1, 0):
+        own = self.training()[:0:-1]  # but for the first
+        if workers > (most := len(joined) + len(own)):
             advice = "One of those that the job began with stays."
-            raise DkcoreError(expected(f"at most {len(joined) + max(len(own) - 1, 0)} to leave on this machine", workers, advice))
+            raise DkcoreError(expected(f"at most {most} to leave on this machine", workers, advice))
         leaving = sorted(joined, reverse=True)[:workers]
         for _, numbers in leaving:
             Requests(Numbers(numbers)).ask()
-        ranks = own[:0:-1][: workers - len(leaving)]
+        ranks = own[: workers - len(leaving)]
         for rank in ranks:
             self.world.requests.ask_to_leave(self.world.node_ranks.index(rank))
         return sorted([rank for rank, _ in leaving] + ranks)
